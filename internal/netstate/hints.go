@@ -1,0 +1,64 @@
+package netstate
+
+// Kinds is a set of kinds of kernel state.
+type Kinds uint8
+
+// Kinds that a snapshot is read by.
+const (
+	KindLinks Kinds = 1 << iota
+	KindAddrs
+	KindRoutes
+	KindRules
+	KindEndpoints // and limits
+	KindAll       = KindLinks | KindAddrs | KindRoutes | KindRules | KindEndpoints
+)
+
+// Hints say what may have changed and where. They carry no data: what they
+// name is read again. The zero value says that nothing changed.
+type Hints struct {
+	Kinds Kinds
+	// Full says that nothing may be kept of what was read before (start,
+	// overflow, resync).
+	Full bool
+	// Links names the links whose addresses and routes changed; nil with a
+	// kind set means any.
+	Links map[int]struct{}
+	// Reason says what the hint came from, for the log: "address added on eth0".
+	Reason string
+}
+
+// Empty tells whether there is nothing to look at.
+func (h Hints) Empty() bool { return h.Kinds == 0 && !h.Full }
+
+// Merge adds what other says; the first reason stays.
+func (h *Hints) Merge(other Hints) {
+	if other.Empty() {
+		return
+	}
+	if h.Empty() {
+		*h = other.clone()
+		return
+	}
+	h.Kinds |= other.Kinds
+	h.Full = h.Full || other.Full
+	switch {
+	case h.Links == nil || other.Links == nil:
+		h.Links = nil
+	default:
+		for i := range other.Links {
+			h.Links[i] = struct{}{}
+		}
+	}
+}
+
+func (h Hints) clone() Hints {
+	if h.Links == nil {
+		return h
+	}
+	links := make(map[int]struct{}, len(h.Links))
+	for i := range h.Links {
+		links[i] = struct{}{}
+	}
+	h.Links = links
+	return h
+}

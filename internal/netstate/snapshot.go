@@ -1,0 +1,49 @@
+package netstate
+
+import "net/netip"
+
+// Snapshot is what the kernel holds now. Slices are in the kernel's own order,
+// which is part of the meaning for rules and addresses. A reader must not
+// change a snapshot that it was handed.
+type Snapshot struct {
+	Links     []Link
+	Addrs     []Addr
+	Routes    []Route // of main, of tables that rules lead to, and of ours
+	Rules     []Rule
+	Endpoints []Endpoint
+	Limits    Limits
+	// Preferred is the source that the kernel picks for an unbound lookup of
+	// the fixed probe destinations out of a link.
+	Preferred map[LinkFamily]netip.Addr
+	// LeaseGateways are routers that a DHCP lease names and no route shows.
+	LeaseGateways map[LinkFamily]netip.Addr
+	MPTCP         MPTCP
+}
+
+// MPTCP is the state of Multipath TCP in the kernel.
+type MPTCP struct {
+	Present      bool   // the kernel has the path manager's netlink family
+	Enabled      bool   // net.mptcp.enabled of the namespace
+	UserspacePM  bool   // a userspace path manager is chosen; ours does nothing
+	MaxEndpoints int    // how many endpoints the kernel takes
+	MaxLimit     uint32 // the highest value of each limit
+}
+
+// Names maps every link of the snapshot to its name.
+func (s *Snapshot) Names() Names {
+	n := make(Names, len(s.Links))
+	for _, l := range s.Links {
+		n[l.Index] = l.Name
+	}
+	return n
+}
+
+// LinkByIndex finds a link.
+func (s *Snapshot) LinkByIndex(ifindex int) (Link, bool) {
+	for _, l := range s.Links {
+		if l.Index == ifindex {
+			return l, true
+		}
+	}
+	return Link{}, false
+}
