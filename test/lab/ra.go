@@ -1,0 +1,3 @@
+package lab
+
+func (n *Net) startRA() {}
