@@ -28,7 +28,7 @@ LDFLAGS := -s -w -X $(STAMP).version=$(VERSION) -X $(STAMP).commit=$(COMMIT)
 
 ROOT    := $(filter 0,$(shell id -u))
 # Under `sudo make` the caller builds, so that no file of root's is left in the tree or in the cache.
-AS_USER := $(if $(and $(ROOT),$(filter-out root,$(SUDO_USER))),sudo -H -u $(SUDO_USER) --preserve-env=PATH,CGO_ENABLED,GOFLAGS)
+AS_USER := $(if $(and $(ROOT),$(filter-out root,$(SUDO_USER))),sudo -H -u $(SUDO_USER) env CGO_ENABLED=0 GOFLAGS='$(GOFLAGS)')
 TOOL    := $(GO) tool -modfile=internal/tools/go.mod
 
 # Packages with namespaces wait more than they compute: two at a time, and four tests in each.
@@ -92,6 +92,8 @@ install: build ## install to DESTDIR, below PREFIX
 	sed 's|/usr/sbin/subflowd|$(PREFIX)/sbin/subflowd|' systemd/subflowd.service >'$(DESTDIR)$(UNITDIR)/subflowd.service'
 	chmod 644 '$(DESTDIR)$(UNITDIR)/subflowd.service'
 	install -D -m 644 systemd/sysusers.conf '$(DESTDIR)$(SYSUSERSDIR)/subflowd.conf'
+
+	@[ -n '$(DESTDIR)' ] || echo 'Then: systemd-sysusers && systemctl daemon-reload && systemctl enable --now subflowd'
 
 .PHONY: uninstall
 uninstall: ## remove what install put there; the configuration stays
