@@ -1,0 +1,223 @@
+package mptcp
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// protocolMPTCP does not fit into the request's one byte and goes into INET_DIAG_REQ_PROTOCOL.
+	protocolMPTCP   = 262
+	diagReqProtocol = 3
+)
+
+// ConnectionOptions choose what [Client.Connections] reads. The zero value reads everything that matters.
+type ConnectionOptions struct {
+	// States of the MPTCP sockets that are wanted; zero is AllStates.
+	States StateSet
+	// NoSubflows leaves out the walk over the TCP sockets, the larger part of the cost.
+	NoSubflows bool
+}
+
+// joiner sorts subflows to their connections; its memory is used again.
+type joiner struct {
+	subflows []Subflow
+	index    map[uint32]int32
+	counts   []int32
+}
+
+// Connections lists the MPTCP connections of the namespace with their subflows. Subflows are read after the
+// connections, so a connection that began in between is missing whole, and one that ended can have none. The kernel
+// shows subflows only to holders of CAP_NET_ADMIN; without it the list is returned with ErrPermission.
+func (c *Client) Connections(opts ConnectionOptions) ([]Connection, error) {
+	states := opts.States
+	if states == 0 {
+		states = AllStates
+	}
+	c.diag.Lock()
+	defer c.diag.Unlock()
+	list, err := c.dumpConnections(states)
+	if err != nil {
+		return nil, fail(opList, "connections", err)
+	}
+	if opts.NoSubflows || len(list) == 0 {
+		return list, nil
+	}
+	hidden, err := c.dumpSubflows(list)
+	if err != nil {
+		return nil, fail(opList, "subflows", err)
+	}
+	if hidden {
+		return list, &Error{Op: opList, Object: "subflows", Errno: unix.EPERM, Offset: -1, meaning: ErrPermission}
+	}
+	return list, nil
+}
+
+// ConnectionCounts counts without reading subflows.
+func (c *Client) ConnectionCounts() (Counts, error) {
+	list, err := c.Connections(ConnectionOptions{NoSubflows: true})
+	if err != nil {
+		return Counts{}, err
+	}
+	n := Counts{Connections: len(list)}
+	for i := range list {
+		if list[i].Fallback {
+			n.Fallback++
+		}
+		if list[i].SubflowsTotal > 0 {
+			n.Subflows += int(list[i].SubflowsTotal)
+		} else {
+			n.Subflows += 1 + int(list[i].ExtraSubflows)
+		}
+	}
+	return n, nil
+}
+
+var families = [...]uint8{unix.AF_INET, unix.AF_INET6}
+
+// dumpConnections reads the MPTCP sockets of both families.
+func (c *Client) dumpConnections(states StateSet) ([]Connection, error) {
+	var list []Connection
+	for _, family := range families {
+		begin := len(list)
+		c.diag.request(family, states, unix.NLM_F_DUMP, unix.SOCK_DIAG_BY_FAMILY)
+		c.diag.u32(diagReqProtocol, protocolMPTCP)
+		err := c.diag.dump(func() { list = list[:begin] }, func(b []byte) error {
+			s, ok := parseDiag(b)
+			if !ok {
+				return errShort
+			}
+			list = append(list, Connection{})
+			decodeConnection(&list[len(list)-1], &s)
+			return nil
+		})
+		if err := withoutFamily(family, err); err != nil {
+			return nil, err
+		}
+	}
+	return list, nil
+}
+
+// withoutFamily forgives a kernel that was built without IPv6. For IPv4 the same answer means that the MPTCP part
+// of sock_diag is missing.
+func withoutFamily(family uint8, err error) error {
+	var r kernelReply
+	if !errors.As(err, &r) || r.errno != unix.ENOENT {
+		return err
+	}
+	if family == unix.AF_INET6 {
+		return nil
+	}
+	return kernelReply{errno: unix.EOPNOTSUPP, msg: "no sock_diag for this protocol", offset: -1}
+}
+
+// dumpSubflows reads the TCP sockets of both families: an IPv6 socket's connection can have its first subflow in
+// the IPv6 dump (with mapped addresses) and a join in the IPv4 one. hidden says that the kernel kept the
+// subflows' MPTCP part from us.
+func (c *Client) dumpSubflows(list []Connection) (hidden bool, err error) {
+	j := &c.joiner
+	j.subflows = j.subflows[:0]
+	for _, family := range families {
+		begin := len(j.subflows)
+		c.diag.request(family, AllStates, unix.NLM_F_DUMP, unix.SOCK_DIAG_BY_FAMILY)
+		err := c.diag.dump(func() { j.subflows = j.subflows[:begin] }, func(b []byte) error {
+			s, ok := parseDiag(b)
+			if !ok {
+				return errShort
+			}
+			j.subflows = append(j.subflows, Subflow{})
+			if !decodeSubflow(&j.subflows[len(j.subflows)-1], &s) {
+				j.subflows = j.subflows[:len(j.subflows)-1]
+			}
+			return nil
+		})
+		if err := withoutFamily(family, err); err != nil {
+			return false, err
+		}
+	}
+	j.join(list)
+	return false, nil
+}
+
+// join hands each subflow to the connection with its token, all in one piece of memory.
+func (j *joiner) join(list []Connection) {
+	if j.index == nil {
+		j.index = make(map[uint32]int32, len(list))
+	}
+	clear(j.index)
+	j.counts = append(j.counts[:0], make([]int32, len(list))...)
+	for i := range list {
+		j.index[list[i].Token] = int32(i)
+	}
+	total := 0
+	for k := range j.subflows {
+		if i, ok := j.index[j.subflows[k].Token]; ok {
+			j.counts[i]++
+			total++
+		}
+	}
+	all := make([]Subflow, total)
+	for i, n := range j.counts {
+		list[i].Subflows = all[:0:n]
+		all = all[n:]
+	}
+	for k := range j.subflows {
+		if i, ok := j.index[j.subflows[k].Token]; ok {
+			list[i].Subflows = append(list[i].Subflows, j.subflows[k])
+		}
+	}
+}
+
+// request starts struct inet_diag_req_v2 with an empty socket id.
+func (c *conn) request(family uint8, states StateSet, flags, typ uint16) {
+	c.begin(typ, flags)
+	at := len(c.b)
+	c.b = append(c.b, make([]byte, 56)...)
+	c.b[at] = family
+	c.b[at+1] = unix.IPPROTO_TCP
+	c.b[at+2] = 1 << (diagInfo - 1)
+	binary.NativeEndian.PutUint32(c.b[at+4:], uint32(states))
+}
+
+// DestroySubflow closes one subflow with a reset (SOCK_DESTROY), as ss -K does; no other socket is touched. The
+// connection goes on with its other subflows and does not open this one again. The subflow must come from
+// [Client.Connections]: the socket is named by its whole address and its cookie, so that no later socket with the
+// same address can be meant. The error is ErrAbsent where it is gone, ErrUnsupported where the kernel was built
+// without CONFIG_INET_DIAG_DESTROY.
+func (c *Client) DestroySubflow(f Subflow) error {
+	object := fmt.Sprintf("subflow %v -> %v", f.Local, f.Remote)
+	v4 := f.Local.Addr().Is4() && f.Remote.Addr().Is4()
+	if f.Cookie == 0 || !f.Local.IsValid() || !f.Remote.IsValid() || (f.Family == unix.AF_INET && !v4) {
+		return &Error{Op: "destroy", Object: object, Errno: unix.EINVAL, Msg: "not a listed subflow", Offset: -1}
+	}
+	c.diag.Lock()
+	defer c.diag.Unlock()
+	c.diag.request(f.Family, AllStates, unix.NLM_F_ACK, unix.SOCK_DESTROY)
+	id := c.diag.b[unix.NLMSG_HDRLEN+8:]
+	binary.BigEndian.PutUint16(id[0:], f.Local.Port())
+	binary.BigEndian.PutUint16(id[2:], f.Remote.Port())
+	putDiagAddr(id[4:20], f.Family, f.Local.Addr())
+	putDiagAddr(id[20:36], f.Family, f.Remote.Addr())
+	binary.NativeEndian.PutUint32(id[36:], uint32(f.IfIndex))
+	binary.NativeEndian.PutUint32(id[40:], uint32(f.Cookie))
+	binary.NativeEndian.PutUint32(id[44:], uint32(f.Cookie>>32))
+	if err := c.diag.run(nil); err != nil {
+		return fail("destroy", object, err)
+	}
+	return nil
+}
+
+// putDiagAddr writes an address as the socket's own family has it: mapped on an IPv6 socket.
+func putDiagAddr(b []byte, family uint8, a netip.Addr) {
+	if family == unix.AF_INET {
+		v := a.As4()
+		copy(b, v[:])
+		return
+	}
+	v := a.As16()
+	copy(b, v[:])
+}

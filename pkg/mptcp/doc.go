@@ -1,0 +1,2 @@
+// Package mptcp is a client for the in-kernel path manager of Multipath TCP on Linux.
+package mptcp
