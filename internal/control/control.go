@@ -1,0 +1,62 @@
+// Package control serves the daemon's control socket: HTTP with JSON on a Unix
+// socket that any local user may read and that root and the members of a group
+// may write.
+//
+// The files: control (what is served, and the limits), listen (the socket file),
+// bound (how many connections, and whose), peer (who may write), server (the
+// life of the server), routes and handlers (the requests).
+package control
+
+import (
+	"context"
+	"time"
+
+	"github.com/subflowd/subflowd/pkg/status"
+)
+
+// Group is the name of the group whose members may write.
+const Group = "subflowd"
+
+// Paths that are served.
+const (
+	PathStatus    = "/v1/status"    // GET: status.Document
+	PathPlan      = "/v1/plan"      // GET: status.Plan
+	PathWait      = "/v1/wait"      // GET: status.Waited; paths=N, timeout=SECONDS
+	PathVersion   = "/v1/version"   // GET: status.Version
+	PathReconcile = "/v1/reconcile" // POST: status.Reconciled
+)
+
+// MaxWait is how long one request to PathWait may last; a client that wants
+// more asks again.
+const MaxWait = 30 * time.Second
+
+// The limits of what any local user can make the daemon hold: each connection
+// costs a descriptor, a goroutine and two buffers of 4 KiB.
+const (
+	maxConns       = 128
+	maxOtherConns  = 112 // the rest is for root and the daemon's own user
+	maxUserConns   = 32  // of one user who is neither
+	maxHeaderBytes = 4 << 10
+	maxBodyBytes   = 4 << 10
+
+	readTimeout      = 10 * time.Second // of a whole request
+	writeTimeout     = 10 * time.Second
+	idleTimeout      = 10 * time.Second
+	reconcileTimeout = time.Minute
+	shutdownTimeout  = 2 * time.Second
+)
+
+// Backend answers the requests. Its methods may be called by several goroutines
+// at once.
+type Backend interface {
+	// Status describes what the daemon knows and wants now.
+	Status() status.Document
+	// Plan lists what would change now.
+	Plan() status.Plan
+	// Reconcile reads everything again, puts it right and returns what it did.
+	// Changes that the kernel refused are no error.
+	Reconcile(ctx context.Context) (status.Reconciled, error)
+	// Changed returns a channel that is closed once Status may answer otherwise
+	// than at the time of the call.
+	Changed() <-chan struct{}
+}
