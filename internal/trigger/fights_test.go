@@ -1,0 +1,84 @@
+package trigger
+
+import (
+	"testing"
+	"time"
+)
+
+func TestFightSlowsDown(t *testing.T) {
+	var f Fights[string]
+	const key = "rules of 10.1.1.2"
+	now := t0
+	for i, want := range []int{0, 0, 0, 1, 2, 4, 8, 16, 32, 60, 60} {
+		wait := f.Undone(key, now)
+		if wait != time.Duration(want)*time.Second {
+			t.Fatalf("undone %d times: want a pause of %ds, got %v", i+1, want, wait)
+		}
+		if again := f.Undone(key, now.Add(wait/2)); again != wait-wait/2 {
+			t.Fatalf("undone %d times: asked again after %v: got %v", i+1, wait/2, again)
+		}
+		if wait > 0 && !f.Waiting(now).Equal(now.Add(wait)) {
+			t.Fatalf("the next repair is due at %v, not at %v", now.Add(wait), f.Waiting(now))
+		}
+		now = now.Add(wait)
+		f.Repaired(key)
+		if !f.Waiting(now).IsZero() {
+			t.Fatal("a repair waits though it was made")
+		}
+		now = now.Add(10 * time.Millisecond)
+	}
+	if x, ok := f.Get(key); !ok || x.Count != 11 || !x.Since.Equal(t0) {
+		t.Errorf("got %+v", x)
+	}
+}
+
+func TestFightIsForgottenAfterQuiet(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		quiet time.Duration
+		want  int
+	}{
+		{"still fighting", FightQuiet, 6},
+		{"over", FightQuiet + time.Second, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var f Fights[string]
+			now := t0
+			for range 5 {
+				now = now.Add(f.Undone("x", now))
+				f.Repaired("x")
+			}
+			x, _ := f.Get("x")
+			now = x.Last.Add(c.quiet)
+			f.Expire(now)
+			f.Undone("x", now)
+			if x, _ = f.Get("x"); x.Count != c.want {
+				t.Errorf("want %d, got %d", c.want, x.Count)
+			}
+		})
+	}
+}
+
+func TestUnrepairedFightIsNotForgotten(t *testing.T) {
+	var f Fights[string]
+	f.Undone("x", t0)
+	f.Expire(t0.Add(time.Hour))
+	f.Undone("x", t0.Add(time.Hour))
+	if x, ok := f.Get("x"); !ok || x.Count != 1 {
+		t.Errorf("got %+v, %v", x, ok)
+	}
+}
+
+func TestWorstFightsFirst(t *testing.T) {
+	var f Fights[string]
+	for key, n := range map[string]int{"a": 3, "b": 4, "c": 9} {
+		for range n {
+			f.Undone(key, t0)
+			f.Repaired(key)
+		}
+	}
+	w := f.Worst()
+	if len(w) != 2 || w[0] != "c" || w[1] != "b" {
+		t.Errorf("got %v", w)
+	}
+}

@@ -1,0 +1,135 @@
+package trigger
+
+import (
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/subflowd/subflowd/internal/netstate"
+)
+
+var t0 = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+func links(n ...int) map[int]struct{} {
+	m := map[int]struct{}{}
+	for _, i := range n {
+		m[i] = struct{}{}
+	}
+	return m
+}
+
+func TestSlotMergesAndKeepsTheFirstMoment(t *testing.T) {
+	s := NewSlot()
+	s.Put(netstate.Hints{}, t0)
+	if s.Pending() {
+		t.Fatal("an empty hint filled the slot")
+	}
+	s.Put(netstate.Hints{Kinds: netstate.KindAddrs, Links: links(2), Reason: "address added on eth0"}, t0)
+	s.Put(netstate.Hints{Kinds: netstate.KindRoutes, Links: links(3), Reason: "route added"}, t0.Add(time.Second))
+	<-s.Wake()
+	h, first := s.Take()
+	want := netstate.Hints{Kinds: netstate.KindAddrs | netstate.KindRoutes, Links: links(2, 3), Reason: "address added on eth0"}
+	if d := cmp.Diff(want, h); d != "" {
+		t.Errorf("hints (-want +got):\n%s", d)
+	}
+	if !first.Equal(t0) {
+		t.Errorf("first: want %v, got %v", t0, first)
+	}
+	if s.Pending() {
+		t.Error("the slot is not empty after Take")
+	}
+	select {
+	case <-s.Wake():
+		t.Error("the slot wakes though it is empty")
+	default:
+	}
+}
+
+func TestSlotNeverBlocksNorDrops(t *testing.T) {
+	s := NewSlot()
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			for k := range 1000 {
+				s.Put(netstate.Hints{Kinds: netstate.KindAddrs, Links: links(i*1000 + k)}, t0)
+			}
+		})
+	}
+	seen := map[int]struct{}{}
+	take := func() {
+		h, _ := s.Take()
+		for l := range h.Links {
+			seen[l] = struct{}{}
+		}
+	}
+	for range 100 {
+		<-s.Wake()
+		take()
+		if len(seen) == 8000 {
+			break
+		}
+	}
+	wg.Wait()
+	take()
+	if len(seen) != 8000 {
+		t.Errorf("want 8000 links, got %d", len(seen))
+	}
+}
+
+func TestGate(t *testing.T) {
+	const ms = time.Millisecond
+	for _, c := range []struct {
+		name       string
+		took, past time.Duration
+		want       time.Duration
+	}{
+		{"a short round lets the burst of one change gather", 200 * time.Microsecond, 0, MinGap},
+		{"the pause runs from the end of the round", 200 * time.Microsecond, 2 * ms, ms},
+		{"after it the next event passes at once", 200 * time.Microsecond, 3 * ms, 0},
+		{"a costly round takes a fifth of the time at most", 20 * ms, 0, 80 * ms},
+		{"no event waits longer than this", 10 * time.Second, 0, MaxGap},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			var g Gate
+			if w := g.Wait(t0); w != 0 {
+				t.Fatalf("the first event waits %v", w)
+			}
+			g.Done(t0, c.took)
+			if w := g.Wait(t0.Add(c.past)); w != c.want {
+				t.Errorf("want %v, got %v", c.want, w)
+			}
+		})
+	}
+}
+
+func TestStormIsBoundedWork(t *testing.T) {
+	// Events come all the time for a minute and each round takes 40 ms.
+	var g Gate
+	const took = 40 * time.Millisecond
+	now, busy := t0, time.Duration(0)
+	for now.Sub(t0) < time.Minute {
+		now = now.Add(g.Wait(now) + took)
+		busy += took
+		g.Done(now, took)
+	}
+	if share := float64(busy) / float64(now.Sub(t0)); share > 0.21 {
+		t.Errorf("a storm takes %.0f %% of the time", share*100)
+	}
+}
+
+func TestBackoff(t *testing.T) {
+	b := Backoff{Min: 100 * time.Millisecond, Max: time.Second, Jitter: 0.2}
+	for i, want := range []time.Duration{100, 100, 200, 400, 800, 1000, 1000} {
+		if got := b.Pause(i, 0.5); got != want*time.Millisecond {
+			t.Errorf("attempt %d: want %v, got %v", i, want*time.Millisecond, got)
+		}
+	}
+	if lo, hi := b.Pause(1, 0), b.Pause(1, 0.999999); lo != 80*time.Millisecond || hi <= 119*time.Millisecond || hi > 120*time.Millisecond {
+		t.Errorf("jitter: got %v to %v", lo, hi)
+	}
+	if got := b.Pause(1<<30, 0.5); got != time.Second {
+		t.Errorf("many attempts: got %v", got)
+	}
+}
