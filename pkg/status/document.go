@@ -29,7 +29,9 @@ type Document struct {
 	Endpoints  []Endpoint  `json:"endpoints"`
 	Limits     Limits      `json:"limits"`
 	MPTCP      MPTCP       `json:"mptcp"`
-	Conditions []Condition `json:"conditions"`
+	Conditions []Condition `json:"conditions"` // the worst first
+	// Pending are the changes that are still to be made; empty when converged.
+	Pending []Pending `json:"pending"`
 	// Contentions name what somebody else keeps undoing.
 	Contentions []Contention `json:"contentions"`
 	LastRound   Round        `json:"last_round"`
@@ -122,8 +124,11 @@ type Endpoint struct {
 	Flags   []string      `json:"flags"`   // words of ip-mptcp(8)
 	State   EndpointState `json:"state"`
 	Reason  string        `json:"reason"`
-	// Since is when a lingering endpoint became unwanted.
-	Since *time.Time `json:"since,omitempty"`
+	// Since is when a lingering endpoint became unwanted, Connections how many
+	// connections need it, and WaitsFor what keeps it, in words.
+	Since       *time.Time `json:"since,omitempty"`
+	Connections int        `json:"connections,omitempty"`
+	WaitsFor    string     `json:"waits_for,omitempty"`
 }
 
 // Limits are the path manager's limits for each connection.
@@ -171,21 +176,33 @@ type Condition struct {
 	Since    time.Time `json:"since"`
 }
 
-// Contention is an object that somebody else keeps undoing.
-type Contention struct {
-	Object  string    `json:"object"`
-	Repairs int       `json:"repairs"`
-	Since   time.Time `json:"since"`
-	// NextSeconds is how long the next repair is put off; 0: not at all.
-	NextSeconds float64 `json:"next_seconds"`
+// Pending is a change that is still to be made.
+type Pending struct {
+	Command string     `json:"command"` // as a command of ip(8)
+	Reason  string     `json:"reason"`
+	Error   string     `json:"error,omitempty"` // of the last attempt; absent: not tried
+	Tries   int        `json:"tries"`
+	Since   time.Time  `json:"since"`
+	Next    *time.Time `json:"next,omitempty"` // the next attempt
 }
 
-// Round is one pass of the daemon's loop.
+// Contention is an object that somebody else keeps undoing.
+type Contention struct {
+	Object string    `json:"object"` // "rules of 10.1.1.2"
+	Count  int       `json:"count"`  // how often it was undone since it last kept still
+	Since  time.Time `json:"since"`
+	Last   time.Time `json:"last"` // when it was last found undone
+	// PauseSeconds is how long the next repair is put off; 0: not at all.
+	PauseSeconds float64 `json:"pause_seconds"`
+}
+
+// Round is one pass of the daemon's loop, from the hint to the verification.
 type Round struct {
-	Time            time.Time `json:"time"` // when it ended; zero: none has
-	Reason          string    `json:"reason"`
-	DurationSeconds float64   `json:"duration_seconds"`
-	Changes         int       `json:"changes"`
+	Trigger     string     `json:"trigger"`           // why it ran
+	Started     *time.Time `json:"started,omitempty"` // absent: no round is over yet
+	TookSeconds float64    `json:"took_seconds"`
+	Changed     int        `json:"changed"` // changes that were made
+	Failed      int        `json:"failed"`
 }
 
 // LastChange is the newest change that the kernel took.
@@ -193,14 +210,18 @@ type LastChange struct {
 	Time    time.Time `json:"time"`
 	Command string    `json:"command"` // as a command of ip(8)
 	Reason  string    `json:"reason"`
+	Trigger string    `json:"trigger"` // of the round that made it
 }
 
 // Counters count since the daemon's start.
 type Counters struct {
-	Rounds    uint64 `json:"rounds"`
-	Changes   uint64 `json:"changes"`
-	Failures  uint64 `json:"failures"`
-	Overflows uint64 `json:"overflows"` // lost notifications, each followed by a full read
+	Rounds     uint64 `json:"rounds"`
+	FullReads  uint64 `json:"full_reads"`
+	Overflows  uint64 `json:"overflows"` // lost notifications, each followed by a full read
+	ReadErrors uint64 `json:"read_errors"`
+	Changes    uint64 `json:"changes"`
+	Failures   uint64 `json:"failures"`
+	Kicks      uint64 `json:"kicks"` // idle connections that were offered a path late
 }
 
 // Links are the names of the distinct links among the live paths, in order of
@@ -217,9 +238,6 @@ func (d *Document) Links() []string {
 	return names
 }
 
-// Seconds is a duration as the documents carry it.
-func Seconds(d time.Duration) float64 { return d.Seconds() }
-
 // MarshalJSON writes empty lists as [] and the schema number.
 func (d Document) MarshalJSON() ([]byte, error) {
 	type plain Document
@@ -228,6 +246,7 @@ func (d Document) MarshalJSON() ([]byte, error) {
 	fill(&d.Ignored)
 	fill(&d.Endpoints)
 	fill(&d.Conditions)
+	fill(&d.Pending)
 	fill(&d.Contentions)
 	fill(&d.Daemon.Config)
 	return json.Marshal(plain(d))
