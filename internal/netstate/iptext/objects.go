@@ -179,7 +179,11 @@ func (p *parser) route(word string, w []string) (r netstate.Route, err error) {
 			return r, fmt.Errorf("%s needs a value", w[k])
 		}
 		if w[k+1] == "inet6" || w[k+1] == "lock" {
-			r.MTULock = w[k+1] == "lock"
+			if w[k+1] == "lock" {
+				r.MTULock = true
+			} else if r.Family == 0 {
+				r.Family = netstate.IPv4
+			}
 			w = append(w[:k+1:k+1], w[k+2:]...)
 		}
 		metric = metric || w[k] == "metric"

@@ -1,0 +1,227 @@
+package plan
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/subflowd/subflowd/internal/config"
+	"github.com/subflowd/subflowd/internal/netstate"
+)
+
+// defaultSlots is how many endpoints kernels before 7.2 take; it counts where
+// the kernel could not be asked.
+const defaultSlots = 8
+
+// buildEndpoints decides who gets an endpoint: the first address of every path
+// before the second of any, and who has a slot keeps it.
+func (b *builder) buildEndpoints() {
+	if !b.snap.MPTCP.Present {
+		return
+	}
+	var tiers [][]Endpoint
+	for _, u := range b.uplinks {
+		for i, e := range b.candidates(u) {
+			if i == len(tiers) {
+				tiers = append(tiers, nil)
+			}
+			tiers[i] = append(tiers[i], e)
+		}
+	}
+	if len(tiers) == 0 {
+		return
+	}
+	// A first address comes before every second one, held or not.
+	ranked := append(b.heldFirst(tiers[0]), b.heldFirst(slices.Concat(tiers[1:]...))...)
+	if free := b.slots(ranked); len(ranked) > free {
+		for _, e := range ranked[free:] {
+			b.find(Warning, "no-slot", e.Addr.String(), "gets no endpoint: the kernel takes no more", "")
+		}
+		ranked = ranked[:free]
+	}
+	b.plan.Endpoints = ranked
+	b.markAddrs(ranked)
+}
+
+// slots is how many endpoints the plan may have: what the kernel takes, less
+// the foreign ones that serve none of ours.
+func (b *builder) slots(wanted []Endpoint) int {
+	n := b.snap.MPTCP.MaxEndpoints
+	if n == 0 {
+		n = defaultSlots
+	}
+	for _, e := range b.snap.Endpoints {
+		serves := slices.ContainsFunc(wanted, func(w Endpoint) bool { return w.Addr == e.Addr && e.Port == 0 })
+		if !serves && e.Flags&netstate.ImplicitFlag == 0 && b.foreign(e) {
+			n--
+		}
+	}
+	return max(n, 0)
+}
+
+// foreign tells whether an endpoint that is not wanted belongs to somebody
+// else. Without a record nothing that is unwanted can be ours.
+func (b *builder) foreign(e netstate.Endpoint) bool { return !b.in.Owned.OwnsEndpoint(e) }
+
+// heldFirst puts the endpoints that exist before those that do not.
+func (b *builder) heldFirst(es []Endpoint) []Endpoint {
+	held := func(e Endpoint) bool {
+		return slices.ContainsFunc(b.snap.Endpoints, func(o netstate.Endpoint) bool { return o.Addr == e.Addr && o.Port == 0 })
+	}
+	out := make([]Endpoint, 0, len(es))
+	for _, want := range []bool{true, false} {
+		for _, e := range es {
+			if held(e) == want {
+				out = append(out, e)
+			}
+		}
+	}
+	return out
+}
+
+// candidates are the endpoints of one path, the chosen address first.
+func (b *builder) candidates(u *uplink) []Endpoint {
+	if reason := b.noEndpoint(u); reason != "" {
+		u.explain(reason)
+		return nil
+	}
+	first, reason := b.chooseAddress(u)
+	if !first.IsValid() {
+		return nil
+	}
+	flags, refused := b.flags(u, first)
+	if refused != "" {
+		u.explain(refused)
+		return nil
+	}
+	out := []Endpoint{{netstate.Endpoint{Addr: first, Link: u.Link, Flags: flags}, reason}}
+	if u.settings.Addresses != config.AddressesAll {
+		return out
+	}
+	for _, a := range u.owned {
+		flags, refused := b.flags(u, a.IP())
+		if a.IP() != first && !a.Deprecated() && refused == "" {
+			out = append(out, Endpoint{netstate.Endpoint{Addr: a.IP(), Link: u.Link, Flags: flags}, "all addresses of " + u.Name + " by configuration"})
+		}
+	}
+	return out
+}
+
+// noEndpoint says why a path gets no endpoint at all.
+func (b *builder) noEndpoint(u *uplink) string {
+	if !u.settings.Endpoints {
+		return "no endpoints by configuration"
+	}
+	if u.State != Live {
+		return "no carrier"
+	}
+	return b.in.Hold[u.Link]
+}
+
+// chooseAddress picks the address of a path that gets its endpoint. One that
+// exists stays, because replacing it closes subflows; else the kernel's own
+// choice for unbound traffic follows the host's settings for temporary,
+// secondary and preferred-source addresses.
+func (b *builder) chooseAddress(u *uplink) (netip.Addr, string) {
+	preferred := b.snap.Preferred[u.key()]
+	if ip, ok := b.existing(u, preferred); ok {
+		return ip, "endpoint of " + u.Name + " that exists and is good"
+	}
+	usable := func(ip netip.Addr) bool {
+		return slices.ContainsFunc(u.owned, func(a netstate.Addr) bool { return a.IP() == ip })
+	}
+	if usable(preferred) {
+		return preferred, "source that the kernel picks on " + u.Name
+	}
+	for _, d := range u.defaults {
+		if d.PrefSrc.IsValid() && usable(d.PrefSrc) {
+			return d.PrefSrc, "src of the default route of " + u.Name
+		}
+	}
+	for _, ok := range []func(netstate.Addr) bool{
+		func(a netstate.Addr) bool { return !a.Deprecated() && !uniqueLocal(a.IP()) },
+		func(a netstate.Addr) bool { return !a.Deprecated() },
+		func(netstate.Addr) bool { return true },
+	} {
+		if i := slices.IndexFunc(u.owned, ok); i >= 0 {
+			return u.owned[i].IP(), "first usable address of " + u.Name
+		}
+	}
+	return netip.Addr{}, ""
+}
+
+func uniqueLocal(ip netip.Addr) bool { return ip.Is6() && netstate.Private(ip) }
+
+// existing finds the path's address that has an endpoint already: one of ours
+// first, the kernel's preferred among these, else a foreign one, which counts
+// as satisfied.
+func (b *builder) existing(u *uplink, preferred netip.Addr) (netip.Addr, bool) {
+	var ours, foreign netip.Addr
+	for _, e := range b.snap.Endpoints {
+		good := slices.ContainsFunc(u.owned, func(a netstate.Addr) bool { return a.IP() == e.Addr && !a.Deprecated() })
+		if !good || e.Port != 0 || e.Link != u.Link || e.Flags&netstate.ImplicitFlag != 0 {
+			continue
+		}
+		switch {
+		case b.foreign(e):
+			if !foreign.IsValid() || e.Addr == preferred {
+				foreign = e.Addr
+			}
+		case !ours.IsValid() || e.Addr == preferred:
+			ours = e.Addr
+		}
+	}
+	if ours.IsValid() {
+		return ours, true
+	}
+	return foreign, foreign.IsValid()
+}
+
+// flags are the path manager's flags of one address. A private address is
+// signalled only where the host has no public one: to a peer outside it names
+// a stranger's host.
+func (b *builder) flags(u *uplink, ip netip.Addr) (f netstate.EndpointFlags, refused string) {
+	f = u.settings.Role.EndpointFlags()
+	if f&netstate.SignalFlag != 0 && netstate.Private(ip) && b.hasPublic(u.Family) {
+		if f &^= netstate.SignalFlag; f == 0 {
+			return 0, "private address: not signalled beside a public one"
+		}
+	}
+	if u.Backup {
+		f |= netstate.BackupFlag
+	}
+	if u.settings.Fullmesh && f&netstate.SignalFlag == 0 {
+		f |= netstate.FullmeshFlag
+	}
+	return f, ""
+}
+
+func (b *builder) hasPublic(f netstate.Family) bool {
+	for _, u := range b.uplinks {
+		if u.Family == f && slices.ContainsFunc(u.owned, func(a netstate.Addr) bool { return !netstate.Private(a.IP()) }) {
+			return true
+		}
+	}
+	return false
+}
+
+// explain gives every address of the path the reason why it has no endpoint.
+func (u *uplink) explain(reason string) {
+	for i := range u.Addrs {
+		if u.Addrs[i].Rules {
+			u.Addrs[i].Reason = reason
+		}
+	}
+}
+
+// markAddrs notes at the paths which addresses have endpoints.
+func (b *builder) markAddrs(es []Endpoint) {
+	for _, u := range b.uplinks {
+		for i, a := range u.Addrs {
+			k := slices.IndexFunc(es, func(e Endpoint) bool { return e.Addr == a.IP && e.Link == u.Link })
+			if k >= 0 {
+				u.Addrs[i].Endpoint = true
+				u.Addrs[i].Reason = es[k].Reason
+			}
+		}
+	}
+}

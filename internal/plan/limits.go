@@ -1,0 +1,62 @@
+package plan
+
+import (
+	"net/netip"
+
+	"github.com/subflowd/subflowd/internal/config"
+	"github.com/subflowd/subflowd/internal/netstate"
+)
+
+// Limits that the automatic mode wants at least; see ip-mptcp(8).
+const (
+	minSubflows        = 2
+	minAddAddrAccepted = 4
+)
+
+// buildLimits decides the path manager's limits. They are never lowered:
+// somebody may count on what was there, and a server's connections keep the
+// limits that they were accepted with.
+func (b *builder) buildLimits() {
+	m := b.snap.MPTCP
+	if !m.Present || b.in.Config.Limits.Mode == config.LimitsKeep {
+		return
+	}
+	most := m.MaxLimit
+	if most == 0 {
+		most = defaultSlots
+	}
+	if b.in.Config.Limits.Mode == config.LimitsFixed {
+		v := b.in.Config.Limits.Values
+		b.plan.Limits = &netstate.Limits{Subflows: min(v.Subflows, most), AddAddrAccepted: min(v.AddAddrAccepted, most)}
+		return
+	}
+	// Lingering endpoints still carry subflows: they count.
+	addrs := map[netip.Addr]bool{}
+	for _, e := range b.snap.Endpoints {
+		if e.Flags&netstate.ImplicitFlag == 0 {
+			addrs[e.Addr] = true
+		}
+	}
+	for _, e := range b.plan.Endpoints {
+		addrs[e.Addr] = true
+	}
+	l := b.snap.Limits
+	l.Subflows = max(l.Subflows, min(max(minSubflows, uint32(len(addrs))), most))
+	if b.isClient() {
+		l.AddAddrAccepted = max(l.AddAddrAccepted, min(minAddAddrAccepted, most))
+	}
+	b.plan.Limits = &l
+}
+
+// isClient tells whether the host connects, on any of its links.
+func (b *builder) isClient() bool {
+	if len(b.uplinks) == 0 {
+		return b.in.Config.Role != config.RoleServer
+	}
+	for _, u := range b.uplinks {
+		if u.settings.Role != config.RoleServer {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,214 @@
+package plan
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"strconv"
+
+	"github.com/subflowd/subflowd/internal/netstate"
+)
+
+// maxGatewayed is how many routes with a gateway, beside the defaults, one path
+// table takes over from main.
+const maxGatewayed = 64
+
+// maxThrows bounds the throw routes of one table where main's default is an
+// error and everything specific in main needs one.
+const maxThrows = 4096
+
+// buildTable decides the routes of the path table.
+func (b *builder) buildTable(u *uplink) {
+	t := &tableBuilder{b: b, u: u, seen: map[netip.Prefix][]netstate.Route{}}
+	t.onLink()
+	t.gatewayed()
+	for _, d := range u.defaults {
+		reason := "default route of " + u.Name + " in " + tableName(d.Table)
+		if u.synthetic {
+			reason = u.Source
+		}
+		t.add(d, reason)
+	}
+	t.flagOnLink()
+	u.Shared = b.sharedPrefixes(u)
+	t.throws()
+	b.plan.Routes = append(b.plan.Routes, t.routes...)
+	b.reportForeign(u)
+}
+
+// tableBuilder collects the routes of one path table.
+type tableBuilder struct {
+	b      *builder
+	u      *uplink
+	routes []Route
+	seen   map[netip.Prefix][]netstate.Route
+}
+
+// add copies a route into the path table: without src, because the source is
+// chosen already and a dead one would stay behind, and with a metric of its
+// own. IPv6 merges routes of one metric into one multipath route and IPv4 keeps
+// only one of a metric, so equal metrics become consecutive ones.
+func (t *tableBuilder) add(r netstate.Route, reason string) {
+	metric := r.Metric
+	for _, o := range t.seen[r.Dst] {
+		if o.Gateway == r.Gateway {
+			return // main and a table that counts often say the same
+		}
+		if metric <= o.Metric {
+			metric = o.Metric + 1
+		}
+	}
+	n := netstate.Route{
+		Family: r.Family, Table: t.u.Table, Dst: r.Dst, Type: netstate.Unicast, Metric: metric,
+		Protocol: t.b.in.Config.Routing.Protocol, Link: t.u.Link, Gateway: r.Gateway, OnLink: r.OnLink,
+		MTU: r.MTU, MTULock: r.MTULock, AdvMSS: r.AdvMSS, InitCwnd: r.InitCwnd, Pref: r.Pref,
+	}
+	if n.Family == netstate.IPv4 && !n.Gateway.IsValid() {
+		n.Scope = netstate.ScopeLink
+	}
+	t.seen[r.Dst] = append(t.seen[r.Dst], n)
+	t.routes = append(t.routes, Route{Route: n, Reason: reason})
+}
+
+// candidates are the routes of the link, in the order in which the kernel
+// prefers them, that a path table can take over.
+func (t *tableBuilder) candidates(keep func(netstate.Route) bool) []netstate.Route {
+	var out []netstate.Route
+	for _, table := range t.u.tables {
+		for _, r := range t.b.snap.Routes {
+			if r.Table == table && r.Family == t.u.Family && r.Link == t.u.Link && r.Type == netstate.Unicast &&
+				!r.Default() && !r.Expired() && r.TOS == 0 && !r.Encap && !r.SrcPrefix.IsValid() &&
+				!netstate.OwnsRoute(t.b.in.Config.Routing.Protocol, r) && keep(r) {
+				out = append(out, r)
+			}
+		}
+	}
+	slices.SortStableFunc(out, func(x, y netstate.Route) int {
+		return cmp.Or(x.Dst.Addr().Compare(y.Dst.Addr()), cmp.Compare(x.Dst.Bits(), y.Dst.Bits()),
+			cmp.Compare(x.Metric, y.Metric), cmp.Compare(x.Pref.Rank(), y.Pref.Rank()))
+	})
+	return out
+}
+
+func (t *tableBuilder) onLink() {
+	for _, r := range t.candidates(func(r netstate.Route) bool { return !r.Gateway.IsValid() }) {
+		t.add(r, "on-link on "+t.u.Name)
+	}
+}
+
+// gatewayed takes over the routes that a person, a lease or a router gave; those
+// of routing daemons are theirs to move.
+func (t *tableBuilder) gatewayed() {
+	routes := t.candidates(func(r netstate.Route) bool {
+		switch r.Protocol {
+		case netstate.ProtoDHCP, netstate.ProtoRA, netstate.ProtoStatic, netstate.ProtoBoot:
+			return r.Gateway.IsValid()
+		}
+		return false
+	})
+	if len(routes) > maxGatewayed {
+		t.b.find(Warning, "too-many-routes", t.u.Name,
+			"has "+strconv.Itoa(len(routes))+" "+t.u.Family.String()+" routes with a gateway; its path table takes the first "+strconv.Itoa(maxGatewayed), "")
+		routes = routes[:maxGatewayed]
+	}
+	for _, r := range routes {
+		t.add(r, "route of "+t.u.Name+" in "+tableName(r.Table))
+	}
+}
+
+// flagOnLink marks gateways that no on-link route of the table covers: the
+// kernel refuses them otherwise.
+func (t *tableBuilder) flagOnLink() {
+	for i := range t.routes {
+		r := &t.routes[i]
+		gw := r.Gateway
+		if !gw.IsValid() || r.OnLink || gw.IsLinkLocalUnicast() && gw.Is6() {
+			continue
+		}
+		covered := slices.ContainsFunc(t.routes, func(o Route) bool {
+			return !o.Gateway.IsValid() && !o.Default() && o.Dst.Contains(gw)
+		})
+		r.OnLink = !covered
+	}
+}
+
+// sharedPrefixes are the on-link prefixes of the link that another link has
+// too: two links in one subnet, where main knows only the better one. Every
+// link has fe80::/64; it is no subnet.
+func (b *builder) sharedPrefixes(u *uplink) []netip.Prefix {
+	var shared []netip.Prefix
+	subnet := func(r netstate.Route) bool {
+		return r.Type == netstate.Unicast && !r.Gateway.IsValid() && !r.Default() && !r.Dst.Addr().IsLinkLocalUnicast()
+	}
+	for _, r := range b.main[u.Family] {
+		if r.Link != u.Link || !subnet(r) || slices.Contains(shared, r.Dst) {
+			continue
+		}
+		if slices.ContainsFunc(b.main[u.Family], func(o netstate.Route) bool {
+			return o.Link != u.Link && o.Dst == r.Dst && subnet(o)
+		}) {
+			shared = append(shared, r.Dst)
+		}
+	}
+	return shared
+}
+
+// throws keeps longest match across both tables where the path table is asked
+// before main: what main knows better is thrown back to it. Where main's own
+// rule is left out, because its default would end the lookup, all that is
+// specific in main is thrown back, or containers would be sent to the gateway.
+func (t *tableBuilder) throws() {
+	all := t.b.in.Config.Routing.MainFirst && t.b.errorDefault(t.u.Family)
+	if len(t.u.Shared) == 0 && !all {
+		return
+	}
+	var own []netip.Prefix
+	for dst := range t.seen {
+		if dst.Bits() > 0 && !dst.Addr().IsLinkLocalUnicast() {
+			own = append(own, dst)
+		}
+	}
+	thrown := map[netip.Prefix]bool{}
+	for _, r := range t.b.main[t.u.Family] {
+		if r.Default() || r.TOS != 0 || thrown[r.Dst] || len(t.seen[r.Dst]) > 0 || len(thrown) == maxThrows {
+			continue
+		}
+		inside := all || slices.ContainsFunc(own, func(p netip.Prefix) bool {
+			return p.Bits() < r.Dst.Bits() && p.Contains(r.Dst.Addr())
+		})
+		if !inside {
+			continue
+		}
+		thrown[r.Dst] = true
+		n := netstate.Route{Family: r.Family, Table: t.u.Table, Dst: r.Dst, Type: netstate.Throw, Protocol: t.b.in.Config.Routing.Protocol}
+		if n.Family == netstate.IPv6 {
+			n.Metric = syntheticMetric // what the kernel makes of none
+		}
+		t.routes = append(t.routes, Route{Route: n, Reason: "main knows " + r.Dst.String() + " better"})
+	}
+}
+
+// errorDefault tells whether main's best default route is an error route, which
+// suppress_prefixlength does not suppress.
+func (b *builder) errorDefault(f netstate.Family) bool {
+	var best *netstate.Route
+	for i, r := range b.main[f] {
+		if r.Default() && r.TOS == 0 && !r.SrcPrefix.IsValid() && !r.Expired() && (best == nil || r.Metric < best.Metric) {
+			best = &b.main[f][i]
+		}
+	}
+	return best != nil && best.Type.Error()
+}
+
+// reportForeign names routes of others in our table: they stay, and may
+// override ours.
+func (b *builder) reportForeign(u *uplink) {
+	for _, r := range b.snap.Routes {
+		if r.Table == u.Table && r.Family == u.Family && !netstate.OwnsRoute(b.in.Config.Routing.Protocol, r) {
+			b.find(Warning, "table-in-use", u.Name,
+				"the path table "+strconv.FormatUint(uint64(u.Table), 10)+" holds a route that is not ours: "+r.Text(b.names),
+				"remove the route, or set routing.table_base to a free range")
+			return
+		}
+	}
+}

@@ -1,0 +1,192 @@
+package plan
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+	"strconv"
+
+	"github.com/subflowd/subflowd/internal/config"
+	"github.com/subflowd/subflowd/internal/netstate"
+)
+
+// syntheticMetric is the metric of a default route that no table shows (a
+// gateway from the configuration or a lease): the kernel's own default metric
+// of IPv6, behind what DHCP clients set.
+const syntheticMetric = 1024
+
+// uplink is a path while it is being decided on.
+type uplink struct {
+	Path
+	link     netstate.Link
+	settings config.LinkSettings
+	owned    []netstate.Addr  // its usable addresses, less those of a better path
+	defaults []netstate.Route // as found, best first
+	// synthetic says that no table shows the default route: it was made of a
+	// configured or leased gateway.
+	synthetic bool
+	tables    []uint32 // where its routes are read from: main, and tables that count
+}
+
+func (u *uplink) key() netstate.LinkFamily {
+	return netstate.LinkFamily{Link: u.Link, Family: u.Family}
+}
+
+// findUplinks judges every link in both families.
+func (b *builder) findUplinks() {
+	links := slices.Clone(b.snap.Links)
+	slices.SortFunc(links, func(x, y netstate.Link) int { return cmp.Compare(x.Index, y.Index) })
+	for _, l := range links {
+		if l.Loopback() {
+			continue
+		}
+		settings := b.in.Config.For(l)
+		for _, f := range netstate.Families {
+			u, reason := b.judge(l, f, settings)
+			if u == nil {
+				b.plan.Ignored = append(b.plan.Ignored, Ignored{Link: l.Index, Name: l.Name, Family: f, Reason: reason})
+				continue
+			}
+			b.uplinks = append(b.uplinks, u)
+		}
+	}
+}
+
+// judge decides whether a link is an uplink in a family; if not, why.
+func (b *builder) judge(l netstate.Link, f netstate.Family, s config.LinkSettings) (*uplink, string) {
+	switch {
+	case s.Uplink != nil && !*s.Uplink:
+		return nil, "not an uplink by configuration"
+	case l.Master != 0:
+		return nil, "port of " + portOf(l, b.names)
+	case !l.Up():
+		return nil, "down"
+	case l.Tunnel() && (s.Uplink == nil || !*s.Uplink):
+		return nil, "tunnel (" + kindText(l) + ")"
+	}
+	u := &uplink{link: l, settings: s}
+	u.Link, u.Name, u.Family, u.Preference = l.Index, l.Name, f, s.Preference
+	u.Table = b.in.Config.Routing.TableBase + uint32(l.Index)
+	if len(b.addrs[u.key()]) == 0 {
+		return nil, "no usable address"
+	}
+	b.findDefaults(u)
+	if len(u.defaults) == 0 {
+		return nil, "no default route"
+	}
+	u.State = Live
+	if !l.Carrier() {
+		u.State = Dark
+		if b.in.Grace[l.Index] {
+			u.State = Grace
+		}
+	}
+	u.Backup = l.Cellular()
+	if s.Backup != nil {
+		u.Backup = *s.Backup
+	}
+	u.Metric = u.defaults[0].Metric
+	for _, d := range u.defaults {
+		if d.Gateway.IsValid() {
+			u.Gateways = append(u.Gateways, d.Gateway)
+		}
+	}
+	return u, ""
+}
+
+func portOf(l netstate.Link, n netstate.Names) string {
+	if l.PortKind == "" {
+		return n.Name(l.Master)
+	}
+	return l.PortKind + " " + n.Name(l.Master)
+}
+
+func kindText(l netstate.Link) string {
+	if l.Kind != "" {
+		return l.Kind
+	}
+	return "ARPHRD " + strconv.Itoa(int(l.Type))
+}
+
+// findDefaults collects the default routes of the link: from main and from
+// tables that count; else the configured gateway; else the lease's.
+func (b *builder) findDefaults(u *uplink) {
+	u.tables = append(u.tables, netstate.TableMain)
+	u.tables = append(u.tables, b.countingTables(u)...)
+	for _, t := range u.tables {
+		for _, r := range b.snap.Routes {
+			if r.Table == t && b.usableDefault(u, r) {
+				u.defaults = append(u.defaults, r)
+			}
+		}
+	}
+	if len(u.defaults) > 0 {
+		// Order within one metric: RFC 4191 preference, then as the kernel lists.
+		slices.SortStableFunc(u.defaults, func(x, y netstate.Route) int {
+			return cmp.Or(cmp.Compare(x.Metric, y.Metric), cmp.Compare(x.Pref.Rank(), y.Pref.Rank()))
+		})
+		u.Source = "default route in " + tableName(u.defaults[0].Table)
+		return
+	}
+	gw, source := u.settings.Gateway(u.Family), "gateway in the configuration"
+	if !gw.IsValid() {
+		gw, source = b.snap.LeaseGateways[u.key()], "gateway in the DHCP lease"
+	}
+	pointToPoint := u.link.Flags&(netstate.FlagP2P|netstate.FlagNoARP) != 0
+	configured := u.settings.Uplink != nil && *u.settings.Uplink
+	switch {
+	case gw.IsValid():
+		u.Source = source
+	case configured && pointToPoint:
+		u.Source = "uplink by configuration" // needs no gateway
+	default:
+		return
+	}
+	u.synthetic = true
+	u.defaults = []netstate.Route{{Family: u.Family, Table: netstate.TableMain, Dst: u.Family.Default(),
+		Type: netstate.Unicast, Link: u.Link, Gateway: gw, Metric: syntheticMetric}}
+}
+
+func tableName(t uint32) string {
+	switch t {
+	case netstate.TableMain:
+		return "main"
+	case netstate.TableDefault:
+		return "table default"
+	}
+	return "table " + strconv.FormatUint(uint64(t), 10)
+}
+
+// usableDefault tells whether a route is a default route that leads outside by
+// the link. An expired one stays in dumps until it is collected; a
+// source-specific or encapsulating one cannot be copied without changing it.
+func (b *builder) usableDefault(u *uplink, r netstate.Route) bool {
+	return r.Family == u.Family && r.Link == u.Link && r.Default() && r.Type == netstate.Unicast &&
+		!r.Expired() && r.TOS == 0 && !r.Encap && !r.SrcPrefix.IsValid() &&
+		!netstate.OwnsRoute(b.in.Config.Routing.Protocol, r)
+}
+
+// countingTables are the tables to which a foreign rule leads that selects by
+// source alone (one of the link's addresses, or everybody). Tables that only
+// marks, users, ports, incoming links or VRFs reach say nothing about where the
+// host's own traffic goes.
+func (b *builder) countingTables(u *uplink) []uint32 {
+	var tables []uint32
+	for _, r := range b.snap.Rules {
+		if r.Family != u.Family || r.Action != netstate.ActLookup || r.Others != "" || r.Suppress >= 0 ||
+			netstate.OwnsRule(b.in.Config.Routing.Protocol, r) {
+			continue
+		}
+		if r.Table == netstate.TableMain || r.Table == netstate.TableLocal || slices.Contains(tables, r.Table) {
+			continue
+		}
+		if !r.From.IsValid() || b.hasAddrIn(u, r.From) {
+			tables = append(tables, r.Table)
+		}
+	}
+	return tables
+}
+
+func (b *builder) hasAddrIn(u *uplink, p netip.Prefix) bool {
+	return slices.ContainsFunc(b.addrs[u.key()], func(a netstate.Addr) bool { return p.Contains(a.IP()) })
+}
