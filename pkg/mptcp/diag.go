@@ -13,6 +13,9 @@ const (
 	// protocolMPTCP does not fit into the request's one byte and goes into INET_DIAG_REQ_PROTOCOL.
 	protocolMPTCP   = 262
 	diagReqProtocol = 3
+
+	diagReqBytecode = 1
+	bytecodeLocal   = 7 // INET_DIAG_BC_S_COND
 )
 
 // ConnectionOptions choose what [Client.Connections] reads. The zero value reads everything that matters.
@@ -25,6 +28,7 @@ type ConnectionOptions struct {
 
 // joiner sorts subflows to their connections; its memory is used again.
 type joiner struct {
+	last     int
 	subflows []Subflow
 	index    map[uint32]int32
 	counts   []int32
@@ -47,14 +51,46 @@ func (c *Client) Connections(opts ConnectionOptions) ([]Connection, error) {
 	if opts.NoSubflows || len(list) == 0 {
 		return list, nil
 	}
-	hidden, err := c.dumpSubflows(list)
-	if err != nil {
+	j := &c.joiner
+	if j.subflows, err = c.dumpSubflows(j.subflows[:0], netip.Addr{}); err != nil {
 		return nil, fail(opList, "subflows", err)
 	}
-	if hidden {
-		return list, &Error{Op: opList, Object: "subflows", Errno: unix.EPERM, Offset: -1, meaning: ErrPermission}
+	if len(j.subflows) == 0 {
+		if err := c.hidden(); err != nil {
+			return list, err
+		}
+	}
+	j.join(list)
+	return list, nil
+}
+
+// SubflowsFrom lists the subflows whose local address is a, without their connections. The kernel picks them, so
+// it is the cheap question whether anything uses an address. It needs CAP_NET_ADMIN as [Client.Connections] does.
+func (c *Client) SubflowsFrom(a netip.Addr) ([]Subflow, error) {
+	object := "subflows from " + a.String()
+	if !a.IsValid() {
+		return nil, &Error{Op: opList, Object: object, Errno: unix.EINVAL, Msg: "no address", Offset: -1}
+	}
+	c.diag.Lock()
+	defer c.diag.Unlock()
+	list, err := c.dumpSubflows(nil, a.Unmap())
+	if err != nil {
+		return nil, fail(opList, object, err)
+	}
+	if len(list) == 0 {
+		return nil, c.hidden()
 	}
 	return list, nil
+}
+
+// hidden is asked when no subflow was seen: kernels differ in what of it they show to the unprivileged.
+func (c *Client) hidden() error {
+	_, err := c.probeSetFlagsByID()
+	var r kernelReply
+	if errors.As(err, &r) && (r.errno == unix.EPERM || r.errno == unix.EACCES) {
+		return fail(opList, "subflows", err)
+	}
+	return nil
 }
 
 // ConnectionCounts counts without reading subflows.
@@ -81,7 +117,8 @@ var families = [...]uint8{unix.AF_INET, unix.AF_INET6}
 
 // dumpConnections reads the MPTCP sockets of both families.
 func (c *Client) dumpConnections(states StateSet) ([]Connection, error) {
-	var list []Connection
+	// About as many as last time: growing the list would copy it several times.
+	list := make([]Connection, 0, c.joiner.last)
 	for _, family := range families {
 		begin := len(list)
 		c.diag.request(family, states, unix.NLM_F_DUMP, unix.SOCK_DIAG_BY_FAMILY)
@@ -99,6 +136,7 @@ func (c *Client) dumpConnections(states StateSet) ([]Connection, error) {
 			return nil, err
 		}
 	}
+	c.joiner.last = len(list) + len(list)/16
 	return list, nil
 }
 
@@ -115,32 +153,48 @@ func withoutFamily(family uint8, err error) error {
 	return kernelReply{errno: unix.EOPNOTSUPP, msg: "no sock_diag for this protocol", offset: -1}
 }
 
-// dumpSubflows reads the TCP sockets of both families: an IPv6 socket's connection can have its first subflow in
-// the IPv6 dump (with mapped addresses) and a join in the IPv4 one. hidden says that the kernel kept the
-// subflows' MPTCP part from us.
-func (c *Client) dumpSubflows(list []Connection) (hidden bool, err error) {
-	j := &c.joiner
-	j.subflows = j.subflows[:0]
+// dumpSubflows appends the TCP sockets of both families that are subflows, those with the local address from
+// if that is given: an IPv6 socket's connection can have its first subflow in the IPv6 dump (with mapped
+// addresses) and a join in the IPv4 one.
+func (c *Client) dumpSubflows(list []Subflow, from netip.Addr) ([]Subflow, error) {
 	for _, family := range families {
-		begin := len(j.subflows)
+		begin := len(list)
 		c.diag.request(family, AllStates, unix.NLM_F_DUMP, unix.SOCK_DIAG_BY_FAMILY)
-		err := c.diag.dump(func() { j.subflows = j.subflows[:begin] }, func(b []byte) error {
+		if from.IsValid() {
+			c.diag.localAddress(from)
+		}
+		err := c.diag.dump(func() { list = list[:begin] }, func(b []byte) error {
 			s, ok := parseDiag(b)
 			if !ok {
 				return errShort
 			}
-			j.subflows = append(j.subflows, Subflow{})
-			if !decodeSubflow(&j.subflows[len(j.subflows)-1], &s) {
-				j.subflows = j.subflows[:len(j.subflows)-1]
+			list = append(list, Subflow{})
+			if !decodeSubflow(&list[len(list)-1], &s) {
+				list = list[:len(list)-1]
 			}
 			return nil
 		})
 		if err := withoutFamily(family, err); err != nil {
-			return false, err
+			return nil, err
 		}
 	}
-	j.join(list)
-	return false, nil
+	return list, nil
+}
+
+// localAddress adds a filter of one condition (struct inet_diag_bc_op and inet_diag_hostcond). An IPv4 address
+// matches mapped ones too. To jump beyond the end means no.
+func (c *conn) localAddress(a netip.Addr) {
+	raw := a.AsSlice()
+	family := uint8(unix.AF_INET)
+	if a.Is6() {
+		family = unix.AF_INET6
+	}
+	b := c.attr(diagReqBytecode, 12+len(raw))
+	b[0], b[1] = bytecodeLocal, uint8(len(b))
+	binary.NativeEndian.PutUint16(b[2:], uint16(len(b)+4))
+	b[4], b[5] = family, uint8(8*len(raw))
+	binary.NativeEndian.PutUint32(b[8:], ^uint32(0)) // any port
+	copy(b[12:], raw)
 }
 
 // join hands each subflow to the connection with its token, all in one piece of memory.
