@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 
@@ -84,23 +85,19 @@ func (b *builder) candidates(u *uplink) []Endpoint {
 		u.explain(reason)
 		return nil
 	}
-	first, reason := b.chooseAddress(u)
-	if !first.IsValid() {
+	eligible := slices.DeleteFunc(slices.Clone(u.owned), func(a netstate.Addr) bool { return b.flags(u, a.IP()) == 0 })
+	if len(eligible) == 0 {
+		u.explain("private address: not signalled beside a public one")
 		return nil
 	}
-	flags, refused := b.flags(u, first)
-	if refused != "" {
-		u.explain(refused)
-		return nil
-	}
-	out := []Endpoint{{netstate.Endpoint{Addr: first, Link: u.Link, Flags: flags}, reason}}
+	first, reason := b.chooseAddress(u, eligible)
+	out := []Endpoint{{netstate.Endpoint{Addr: first, Link: u.Link, Flags: b.flags(u, first)}, reason}}
 	if u.settings.Addresses != config.AddressesAll {
 		return out
 	}
-	for _, a := range u.owned {
-		flags, refused := b.flags(u, a.IP())
-		if a.IP() != first && !a.Deprecated() && refused == "" {
-			out = append(out, Endpoint{netstate.Endpoint{Addr: a.IP(), Link: u.Link, Flags: flags}, "all addresses of " + u.Name + " by configuration"})
+	for _, a := range eligible {
+		if a.IP() != first && !a.Deprecated() {
+			out = append(out, Endpoint{netstate.Endpoint{Addr: a.IP(), Link: u.Link, Flags: b.flags(u, a.IP())}, "all addresses of " + u.Name + " by configuration"})
 		}
 	}
 	return out
@@ -121,13 +118,13 @@ func (b *builder) noEndpoint(u *uplink) string {
 // exists stays, because replacing it closes subflows; else the kernel's own
 // choice for unbound traffic follows the host's settings for temporary,
 // secondary and preferred-source addresses.
-func (b *builder) chooseAddress(u *uplink) (netip.Addr, string) {
+func (b *builder) chooseAddress(u *uplink, eligible []netstate.Addr) (netip.Addr, string) {
 	preferred := b.snap.Preferred[u.key()]
-	if ip, ok := b.existing(u, preferred); ok {
+	if ip, ok := b.existing(u, eligible, preferred); ok {
 		return ip, "endpoint of " + u.Name + " that exists and is good"
 	}
 	usable := func(ip netip.Addr) bool {
-		return slices.ContainsFunc(u.owned, func(a netstate.Addr) bool { return a.IP() == ip })
+		return slices.ContainsFunc(eligible, func(a netstate.Addr) bool { return a.IP() == ip })
 	}
 	if usable(preferred) {
 		return preferred, "source that the kernel picks on " + u.Name
@@ -137,16 +134,17 @@ func (b *builder) chooseAddress(u *uplink) (netip.Addr, string) {
 			return d.PrefSrc, "src of the default route of " + u.Name
 		}
 	}
-	for _, ok := range []func(netstate.Addr) bool{
-		func(a netstate.Addr) bool { return !a.Deprecated() && !uniqueLocal(a.IP()) },
-		func(a netstate.Addr) bool { return !a.Deprecated() },
-		func(netstate.Addr) bool { return true },
-	} {
-		if i := slices.IndexFunc(u.owned, ok); i >= 0 {
-			return u.owned[i].IP(), "first usable address of " + u.Name
+	rank := func(a netstate.Addr) int {
+		switch {
+		case a.Deprecated():
+			return 2
+		case uniqueLocal(a.IP()):
+			return 1
 		}
+		return 0
 	}
-	return netip.Addr{}, ""
+	best := slices.MinFunc(eligible, func(x, y netstate.Addr) int { return cmp.Compare(rank(x), rank(y)) })
+	return best.IP(), "first usable address of " + u.Name
 }
 
 func uniqueLocal(ip netip.Addr) bool { return ip.Is6() && netstate.Private(ip) }
@@ -154,10 +152,10 @@ func uniqueLocal(ip netip.Addr) bool { return ip.Is6() && netstate.Private(ip) }
 // existing finds the path's address that has an endpoint already: one of ours
 // first, the kernel's preferred among these, else a foreign one, which counts
 // as satisfied.
-func (b *builder) existing(u *uplink, preferred netip.Addr) (netip.Addr, bool) {
+func (b *builder) existing(u *uplink, eligible []netstate.Addr, preferred netip.Addr) (netip.Addr, bool) {
 	var ours, foreign netip.Addr
 	for _, e := range b.snap.Endpoints {
-		good := slices.ContainsFunc(u.owned, func(a netstate.Addr) bool { return a.IP() == e.Addr && !a.Deprecated() })
+		good := slices.ContainsFunc(eligible, func(a netstate.Addr) bool { return a.IP() == e.Addr && !a.Deprecated() })
 		if !good || e.Port != 0 || e.Link != u.Link || e.Flags&netstate.ImplicitFlag != 0 {
 			continue
 		}
@@ -176,23 +174,23 @@ func (b *builder) existing(u *uplink, preferred netip.Addr) (netip.Addr, bool) {
 	return foreign, foreign.IsValid()
 }
 
-// flags are the path manager's flags of one address. A private address is
-// signalled only where the host has no public one: to a peer outside it names
-// a stranger's host.
-func (b *builder) flags(u *uplink, ip netip.Addr) (f netstate.EndpointFlags, refused string) {
-	f = u.settings.Role.EndpointFlags()
+// flags are the path manager's flags of one address; 0: it gets no endpoint. A
+// private address is signalled only where the host has no public one: to a peer
+// outside it names a stranger's host.
+func (b *builder) flags(u *uplink, ip netip.Addr) netstate.EndpointFlags {
+	f := u.settings.Role.EndpointFlags()
 	if f&netstate.SignalFlag != 0 && netstate.Private(ip) && b.hasPublic(u.Family) {
 		if f &^= netstate.SignalFlag; f == 0 {
-			return 0, "private address: not signalled beside a public one"
+			return 0
 		}
 	}
 	if u.Backup {
 		f |= netstate.BackupFlag
 	}
 	if u.settings.Fullmesh && f&netstate.SignalFlag == 0 {
-		f |= netstate.FullmeshFlag
+		f |= netstate.FullmeshFlag // the kernel refuses it beside signal
 	}
-	return f, ""
+	return f
 }
 
 func (b *builder) hasPublic(f netstate.Family) bool {
