@@ -16,6 +16,7 @@ type Net struct {
 	A, B                   *Path // the client's first and second link
 	ServerAddr             string
 	ServerAddr6            string
+	RA                     *Radvd // only with SLAAC()
 }
 
 // Path is one link of the client with what belongs to it.
