@@ -24,6 +24,7 @@ type Lab struct {
 	closers []func() // connections, listeners, devices: closed before the processes end
 	procs   []*Proc
 	dumped  bool
+	lock    *os.File
 }
 
 // Host is one network namespace.
@@ -35,6 +36,8 @@ type Host struct {
 	ns    *os.File
 	spawn *spawner
 	dir   string // state directory of the daemon, made at first use
+
+	containers int
 }
 
 var (
@@ -50,6 +53,11 @@ func New(t testing.TB) *Lab {
 	b := make([]byte, 4)
 	_, _ = rand.Read(b)
 	l := &Lab{T: t, ID: hex.EncodeToString(b)}
+	sweepOnce.Do(sweep)
+	var err error
+	if l.lock, err = claim(l.ID); err != nil {
+		t.Fatalf("lock the lab's names: %v", err)
+	}
 	labsMu.Lock()
 	labs = append(labs, l)
 	labsMu.Unlock()
@@ -133,6 +141,7 @@ func (l *Lab) close() {
 			l.T.Errorf("ip netns del %s: %v: %s", h.NS, err, out)
 		}
 	}
+	release(l.lock)
 	for _, p := range procs {
 		p.checkLog(l.T)
 	}
