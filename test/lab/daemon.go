@@ -210,9 +210,10 @@ func build(name string) (string, error) {
 	if err != nil {
 		cache = filepath.Join(os.TempDir(), fmt.Sprintf("subflowd-%d", os.Getuid()))
 	}
-	args, variant := []string{"build"}, "plain"
+	// git refuses to look at another user's clone, and stamping the version would fail with it.
+	args, variant, env := []string{"build", "-buildvcs=false"}, "plain", os.Environ()
 	if os.Getenv("SUBFLOW_RACE") == "1" {
-		args, variant = append(args, "-race"), "race"
+		args, variant, env = append(args, "-race"), "race", append(env, "CGO_ENABLED=1")
 	}
 	sum := sha256.Sum256([]byte(root))
 	dir := filepath.Join(cache, "subflowd-lab", hex.EncodeToString(sum[:6])+"-"+variant)
@@ -229,7 +230,7 @@ func build(name string) (string, error) {
 	}
 	p := filepath.Join(dir, name)
 	cmd := exec.Command("go", append(args, "-o", p, "./cmd/"+name)...)
-	cmd.Dir = root
+	cmd.Dir, cmd.Env = root, env
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("go build ./cmd/%s: %w\n%s", name, err, out)
 	}

@@ -11,6 +11,7 @@ import (
 )
 
 func TestVPN(t *testing.T) {
+	t.Parallel()
 	n := TwoSubnets(t)
 	v := n.VPN()
 	n.Client.IP("route add 0.0.0.0/1 via 10.88.0.1 dev tun0", "route add 128.0.0.0/1 via 10.88.0.1 dev tun0")
@@ -23,6 +24,7 @@ func TestVPN(t *testing.T) {
 }
 
 func TestContainer(t *testing.T) {
+	t.Parallel()
 	n := TwoSubnets(t)
 	c := n.Client.Container("web")
 	for _, dst := range []string{"10.1.1.2", "10.1.2.2", "10.9.0.2"} {
@@ -36,6 +38,7 @@ func TestContainer(t *testing.T) {
 }
 
 func TestStripMPTCP(t *testing.T) {
+	t.Parallel()
 	n := TwoSubnets(t)
 	n.Server.Listen("10.9.0.2:5001")
 	n.A.StripMPTCP()

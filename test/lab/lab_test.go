@@ -6,6 +6,7 @@ import (
 )
 
 func TestTwoSubnets(t *testing.T) {
+	t.Parallel()
 	n := TwoSubnets(t, IPv6())
 	before := n.Client.Snapshot()
 	n.Client.WantRoute("10.9.0.2", "", "dev eth0 via 10.1.1.1")
@@ -35,6 +36,7 @@ func TestTwoSubnets(t *testing.T) {
 }
 
 func TestOneSubnet(t *testing.T) {
+	t.Parallel()
 	n := OneSubnet(t, IPv6(), ArpIgnore())
 	n.Client.WantRoute("10.9.0.2", "", "dev enp2s0 via 192.168.0.1")
 	n.Client.WantRoute("2001:db8:9::2", "", "dev enp2s0 via fe80::1")

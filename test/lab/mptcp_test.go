@@ -103,6 +103,7 @@ func TestOnePath(t *testing.T) {
 }
 
 func TestRefusedJoins(t *testing.T) {
+	t.Parallel()
 	n := OneSubnet(t, RefuseJoins(), ArpIgnore())
 	sourceRouting(n)
 	n.Server.Listen("10.9.0.2:5001")

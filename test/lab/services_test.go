@@ -9,6 +9,7 @@ import (
 )
 
 func TestMonitor(t *testing.T) {
+	t.Parallel()
 	n := TwoSubnets(t)
 	m := n.Client.Monitor()
 	if err := m.Check(); err != nil {
@@ -26,6 +27,7 @@ func TestMonitor(t *testing.T) {
 }
 
 func TestSLAAC(t *testing.T) {
+	t.Parallel()
 	for _, lab := range []func(testing.TB, ...Option) *Net{TwoSubnets, OneSubnet} {
 		n := lab(t, SLAAC(), DAD(), IPv6Only())
 		if l := n.Client.Table("-6", "main"); !hasDefault(l, n.A.Dev) {
@@ -48,6 +50,7 @@ func hasDefault(lines []string, dev string) bool {
 }
 
 func TestDHCP(t *testing.T) {
+	t.Parallel()
 	n := TwoSubnets(t, Bare())
 	d := n.Router.DHCP("r0", "10.1.1.50", "10.1.1.1")
 	n.Router.DHCP("r1", "10.1.2.50", "10.1.2.1")

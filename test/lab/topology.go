@@ -17,6 +17,7 @@ type Net struct {
 	ServerAddr             string
 	ServerAddr6            string
 	RA                     *Radvd // only with SLAAC()
+	V4, V6                 bool   // which families the client has
 }
 
 // Path is one link of the client with what belongs to it.
@@ -131,7 +132,7 @@ func newNet(t testing.TB, opts []Option) (*Net, *options) {
 	}
 	l := New(t)
 	n := &Net{Lab: l, Client: l.Host("client"), Router: l.Host("router"), Server: l.Host("server"),
-		ServerAddr: "10.9.0.2", ServerAddr6: "2001:db8:9::2"}
+		ServerAddr: "10.9.0.2", ServerAddr6: "2001:db8:9::2", V4: o.v4, V6: o.v6}
 	for _, h := range []*Host{n.Client, n.Router, n.Server} {
 		if h != n.Client || !o.dad {
 			h.Sysctl("net.ipv6.conf.default.accept_dad", "0", "net.ipv6.conf.default.dad_transmits", "0")
