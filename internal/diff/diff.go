@@ -1,9 +1,11 @@
 // Package diff finds the changes that lead from a snapshot to a plan. It is
-// pure. The files: diff (the entry and the order), routes, rules, endpoints,
-// vacancy.
+// pure. The files: diff (the entry and the order), routes, rules, ladder (the
+// rules of one address), endpoints, vacancy.
 package diff
 
 import (
+	"net/netip"
+
 	"github.com/subflowd/subflowd/internal/config"
 	"github.com/subflowd/subflowd/internal/netstate"
 	"github.com/subflowd/subflowd/internal/plan"
@@ -36,3 +38,54 @@ type Changes struct {
 // Empty tells whether there is nothing to do now. Unwanted endpoints do not
 // count: they may linger.
 func (c Changes) Empty() bool { return len(c.Up) == 0 && len(c.Down) == 0 }
+
+// Diff finds the changes that lead from the snapshot to the plan. Their order
+// is part of the result: carried out one by one they never leave a wanted
+// address without a way out, and an endpoint comes only after all that its
+// subflows need. Equal inputs give equal changes, in whatever order the plan
+// lists its routes and rule sets; the order of its endpoints is their rank.
+func Diff(in Input) Changes {
+	b := builder{Input: in, names: in.Snapshot.Names()}
+	b.routes()
+	b.rules()
+	b.limits()
+	b.endpoints()
+	b.out.Down = append(b.downRules, b.downRoutes...)
+	return b.out
+}
+
+// builder collects the changes.
+type builder struct {
+	Input
+	names      netstate.Names
+	out        Changes
+	downRules  []netstate.Change
+	downRoutes []netstate.Change
+}
+
+func (b *builder) up(c netstate.Change) { b.out.Up = append(b.out.Up, c) }
+
+func (b *builder) find(f plan.Finding) { b.out.Findings = append(b.out.Findings, f) }
+
+// limits come after the routes and before the endpoints, because a server's
+// connections keep the limits that they found when they were accepted.
+func (b *builder) limits() {
+	want := b.Plan.Limits
+	if want == nil || !b.Snapshot.MPTCP.Present || *want == b.Snapshot.Limits {
+		return
+	}
+	b.up(netstate.Change{Op: netstate.LimitsSet, Limits: *want,
+		Reason: "they were " + b.Snapshot.Limits.Text()})
+}
+
+// pathAddr finds what the plan says about an address of a path.
+func (b *builder) pathAddr(ip netip.Addr) (plan.PathAddr, bool) {
+	for _, p := range b.Plan.Paths {
+		for _, a := range p.Addrs {
+			if a.IP == ip {
+				return a, true
+			}
+		}
+	}
+	return plan.PathAddr{}, false
+}
