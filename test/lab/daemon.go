@@ -60,12 +60,7 @@ func (h *Host) daemon(args []string) *Daemon {
 func (h *Host) StateDir() string {
 	h.Lab.T.Helper()
 	if h.dir == "" {
-		d, err := os.MkdirTemp("", "sfl-")
-		if err != nil {
-			h.Lab.T.Fatalf("make state directory: %v", err)
-		}
-		h.dir = d
-		h.Lab.T.Cleanup(func() { _ = os.RemoveAll(d) })
+		h.dir = h.Lab.TempDir()
 	}
 	return h.dir
 }
@@ -85,8 +80,10 @@ func (h *Host) writeConfig(toml string) {
 }
 
 func (h *Host) daemonArgs(args []string) []string {
-	return append([]string{"--state-dir", h.StateDir(), "--socket", h.socket(), "--config", h.configFile(),
-		"--log-format", "console", "--log-level", "debug"}, args...)
+	return append([]string{
+		"--state-dir", h.StateDir(), "--socket", h.socket(), "--config", h.configFile(),
+		"--log-format", "console", "--log-level", "debug",
+	}, args...)
 }
 
 // Subflowd runs subflowd to its end, with --once, --cleanup, --check-config and so on, on the same state directory.

@@ -34,10 +34,12 @@ func (d *DHCP) Serve(addr string) {
 	if d.Proc != nil {
 		d.Proc.Stop()
 	}
-	args := append([]string{"-k", "-C", "/dev/null", "--pid-file=" + filepath.Join(d.h.Lab.T.TempDir(), "pid"), "--no-daemon",
+	args := append([]string{
+		"-k", "-C", "/dev/null", "--pid-file=" + filepath.Join(d.h.Lab.TempDir(), "pid"), "--no-daemon",
 		"--port=0", "--interface=" + d.dev, "--bind-interfaces", "--dhcp-authoritative", "--no-ping", "--leasefile-ro",
 		"--dhcp-range=" + addr + "," + addr + ",255.255.255.0,120",
-		"--dhcp-option=58,5", "--dhcp-option=59,8", "--user=root"}, d.lines...)
+		"--dhcp-option=58,5", "--dhcp-option=59,8", "--user=root",
+	}, d.lines...)
 	d.Proc = d.h.Start("dnsmasq", args...)
 	d.h.waitLog(d.Proc, "DHCP, sockets bound")
 }
@@ -60,7 +62,7 @@ func (h *Host) waitLog(p *Proc, text string) {
 // own.
 func (h *Host) private(dirs []string, name string, args ...string) *Proc {
 	h.Lab.T.Helper()
-	resolv := filepath.Join(h.Lab.T.TempDir(), "resolv.conf")
+	resolv := filepath.Join(h.Lab.TempDir(), "resolv.conf")
 	if err := os.WriteFile(resolv, nil, 0o644); err != nil {
 		h.Lab.T.Fatal(err)
 	}
@@ -81,7 +83,7 @@ func (h *Host) private(dirs []string, name string, args ...string) *Proc {
 func (h *Host) Dhclient(dev string, metric int) *Proc {
 	h.Lab.T.Helper()
 	Need(h.Lab.T, "dhclient", "unshare")
-	dir := h.Lab.T.TempDir()
+	dir := h.Lab.TempDir()
 	// /tmp, where the lease file is, must stay visible.
 	args := []string{"-4", "-d", "-lf", filepath.Join(dir, "leases"), "-pf", filepath.Join(dir, "pid")}
 	if metric > 0 {
@@ -95,7 +97,7 @@ func (h *Host) Dhclient(dev string, metric int) *Proc {
 func (h *Host) Udhcpc(dev string, metric int) *Proc {
 	h.Lab.T.Helper()
 	Need(h.Lab.T, "busybox", "unshare")
-	script := filepath.Join(h.Lab.T.TempDir(), "udhcpc.sh")
+	script := filepath.Join(h.Lab.TempDir(), "udhcpc.sh")
 	text := fmt.Sprintf(`#!/bin/sh
 case $1 in
 deconfig) ip -4 addr flush dev $interface ;;

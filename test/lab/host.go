@@ -158,9 +158,10 @@ func (h *Host) Counter(name string) uint64 {
 	h.Lab.T.Helper()
 	var b []byte
 	h.Do(func() {
-		n, _ := os.ReadFile("/proc/thread-self/net/netstat")
-		s, _ := os.ReadFile("/proc/thread-self/net/snmp")
-		b = append(n, s...)
+		for _, file := range []string{"netstat", "snmp"} {
+			part, _ := os.ReadFile("/proc/thread-self/net/" + file)
+			b = append(b, part...)
+		}
 	})
 	lines := strings.Split(string(b), "\n")
 	for i := 0; i+1 < len(lines); i += 2 {

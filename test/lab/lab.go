@@ -95,6 +95,24 @@ func (l *Lab) Host(name string) *Host {
 	return h
 }
 
+// TempDir makes a directory that any user may enter and that goes with the lab, after its processes. That of testing.T goes
+// before them.
+func (l *Lab) TempDir() string {
+	l.T.Helper()
+	err := os.MkdirAll(tempDir(l.ID), 0o755)
+	var dir string
+	if err == nil {
+		dir, err = os.MkdirTemp(tempDir(l.ID), "")
+	}
+	if err == nil {
+		err = os.Chmod(dir, 0o755)
+	}
+	if err != nil {
+		l.T.Fatalf("make temporary directory: %v", err)
+	}
+	return dir
+}
+
 // Hosts returns all hosts in the order in which they were made.
 func (l *Lab) Hosts() []*Host {
 	l.mu.Lock()
@@ -141,6 +159,7 @@ func (l *Lab) close() {
 			l.T.Errorf("ip netns del %s: %v: %s", h.NS, err, out)
 		}
 	}
+	_ = os.RemoveAll(tempDir(l.ID))
 	release(l.lock)
 	for _, p := range procs {
 		p.checkLog(l.T)

@@ -45,9 +45,7 @@ var packages = map[string]string{
 	"unshare":            "util-linux",
 	"wg":                 "wireguard-tools",
 	"wg-quick":           "wireguard-tools",
-	"wireguard":          "wireguard-go",
 	"wireguard-go":       "wireguard-go",
-	"networkctl":         "systemd",
 	"qemu-system-x86_64": "qemu-system-x86",
 }
 

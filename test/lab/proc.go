@@ -113,8 +113,8 @@ func (p *Proc) checkLog(t testing.TB) {
 		return
 	}
 	for _, bad := range []string{"WARNING: DATA RACE", "panic: ", "fatal error: "} {
-		if log := p.Log(); strings.Contains(log, bad) {
-			t.Errorf("%s on %s printed %q:\n%s", p.Name, p.Host.Name, bad, tail(log[strings.Index(log, bad):], 8000))
+		if _, after, found := strings.Cut(p.Log(), bad); found {
+			t.Errorf("%s on %s printed:\n%s", p.Name, p.Host.Name, bad+after[:min(len(after), 8000)])
 			return
 		}
 	}

@@ -36,7 +36,7 @@ type RAPrefix struct {
 func (h *Host) Radvd(links ...RA) *Radvd {
 	h.Lab.T.Helper()
 	Need(h.Lab.T, "radvd")
-	dir := h.Lab.T.TempDir()
+	dir := h.Lab.TempDir()
 	r := &Radvd{h: h, file: filepath.Join(dir, "radvd.conf")}
 	r.write(links)
 	r.Proc = h.Start("radvd", "-n", "-m", "stderr", "-d", "1", "-u", "root", "-C", r.file, "-p", filepath.Join(dir, "pid"))

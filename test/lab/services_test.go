@@ -18,8 +18,10 @@ func TestMonitor(t *testing.T) {
 	n.Client.IP("mptcp endpoint add 10.1.1.2 dev eth0 subflow", "rule add from 10.1.1.2 lookup 101")
 	n.Client.IP("rule del from 10.1.1.2 lookup 101")
 	lines := m.Stop()
-	for _, want := range []string{"32765: from 10.1.1.2 lookup 101", "Deleted 32765: from 10.1.1.2 lookup 101",
-		"+ mptcp 10.1.1.2 id 1 subflow dev eth0"} {
+	for _, want := range []string{
+		"32765: from 10.1.1.2 lookup 101", "Deleted 32765: from 10.1.1.2 lookup 101",
+		"+ mptcp 10.1.1.2 id 1 subflow dev eth0",
+	} {
 		if !slices.Contains(lines, want) {
 			t.Errorf("monitor saw %q, wanted %q", lines, want)
 		}

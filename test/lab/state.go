@@ -209,8 +209,10 @@ func (h *Host) Snapshot() string {
 func (h *Host) State() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "==== host %s\n", h.Name)
-	for _, c := range []string{"-br link", "-br addr", "-4 rule", "-6 rule", "-4 route show table all",
-		"-6 route show table all", "neigh", "mptcp endpoint", "mptcp limits"} {
+	for _, c := range []string{
+		"-br link", "-br addr", "-4 rule", "-6 rule", "-4 route show table all",
+		"-6 route show table all", "neigh", "mptcp endpoint", "mptcp limits",
+	} {
 		out, err := h.Try("ip", strings.Fields(c)...)
 		if err != nil {
 			out = err.Error()

@@ -37,6 +37,9 @@ func release(f *os.File) {
 	f.Close()
 }
 
+// tempDir is short: Unix sockets below it must fit 107 bytes.
+func tempDir(id string) string { return filepath.Join(os.TempDir(), "sfl-"+id) }
+
 // sweep deletes the namespaces of labs whose test process was interrupted. Their processes died with it.
 func sweep() {
 	files, _ := filepath.Glob(lockDir + "/*")
@@ -53,6 +56,7 @@ func sweep() {
 		for _, ns := range left {
 			_ = exec.Command("ip", "netns", "del", strings.TrimPrefix(ns, "/run/netns/")).Run()
 		}
+		_ = os.RemoveAll(tempDir(filepath.Base(file)))
 		release(f)
 	}
 }

@@ -92,10 +92,14 @@ func ArpFilter() Option { return ClientSysctl("net.ipv4.conf.all.arp_filter", "1
 func TwoSubnets(t testing.TB, opts ...Option) *Net {
 	t.Helper()
 	n, o := newNet(t, opts)
-	n.A = &Path{Dev: "eth0", Addr: "10.1.1.2", Gateway: "10.1.1.1", Metric: 100,
-		Addr6: "2001:db8:1::2", Gateway6: "2001:db8:1::1", Prefix6: "2001:db8:1::/64", routerDev: "r0"}
-	n.B = &Path{Dev: "eth1", Addr: "10.1.2.2", Gateway: "10.1.2.1", Metric: 200,
-		Addr6: "2001:db8:2::2", Gateway6: "2001:db8:2::1", Prefix6: "2001:db8:2::/64", routerDev: "r1"}
+	n.A = &Path{
+		Dev: "eth0", Addr: "10.1.1.2", Gateway: "10.1.1.1", Metric: 100,
+		Addr6: "2001:db8:1::2", Gateway6: "2001:db8:1::1", Prefix6: "2001:db8:1::/64", routerDev: "r0",
+	}
+	n.B = &Path{
+		Dev: "eth1", Addr: "10.1.2.2", Gateway: "10.1.2.1", Metric: 200,
+		Addr6: "2001:db8:2::2", Gateway6: "2001:db8:2::1", Prefix6: "2001:db8:2::/64", routerDev: "r1",
+	}
 	n.wire(o, "r0", "r1")
 	for _, p := range []*Path{n.A, n.B} {
 		n.Router.IP("addr add " + p.Gateway + "/24 dev " + p.routerDev)
@@ -111,10 +115,14 @@ func TwoSubnets(t testing.TB, opts ...Option) *Net {
 func OneSubnet(t testing.TB, opts ...Option) *Net {
 	t.Helper()
 	n, o := newNet(t, opts)
-	n.A = &Path{Dev: "enp2s0", Addr: "192.168.0.37", Gateway: "192.168.0.1", Metric: 100,
-		Addr6: "2001:db8:1::37", Gateway6: "fe80::1", Prefix6: "2001:db8:1::/64", routerDev: "br0"}
-	n.B = &Path{Dev: "wlp3s0", Addr: "192.168.0.43", Gateway: "192.168.0.1", Metric: 600,
-		Addr6: "2001:db8:1::43", Gateway6: "fe80::1", Prefix6: "2001:db8:1::/64", routerDev: "br0"}
+	n.A = &Path{
+		Dev: "enp2s0", Addr: "192.168.0.37", Gateway: "192.168.0.1", Metric: 100,
+		Addr6: "2001:db8:1::37", Gateway6: "fe80::1", Prefix6: "2001:db8:1::/64", routerDev: "br0",
+	}
+	n.B = &Path{
+		Dev: "wlp3s0", Addr: "192.168.0.43", Gateway: "192.168.0.1", Metric: 600,
+		Addr6: "2001:db8:1::43", Gateway6: "fe80::1", Prefix6: "2001:db8:1::/64", routerDev: "br0",
+	}
 	n.wire(o, "r0", "r1")
 	n.Router.IP("link add br0 type bridge", "link set br0 addrgenmode none", "link set br0 up",
 		"link set r0 master br0", "link set r1 master br0",
@@ -131,8 +139,10 @@ func newNet(t testing.TB, opts []Option) (*Net, *options) {
 		f(o)
 	}
 	l := New(t)
-	n := &Net{Lab: l, Client: l.Host("client"), Router: l.Host("router"), Server: l.Host("server"),
-		ServerAddr: "10.9.0.2", ServerAddr6: "2001:db8:9::2", V4: o.v4, V6: o.v6}
+	n := &Net{
+		Lab: l, Client: l.Host("client"), Router: l.Host("router"), Server: l.Host("server"),
+		ServerAddr: "10.9.0.2", ServerAddr6: "2001:db8:9::2", V4: o.v4, V6: o.v6,
+	}
 	for _, h := range []*Host{n.Client, n.Router, n.Server} {
 		if h != n.Client || !o.dad {
 			h.Sysctl("net.ipv6.conf.default.accept_dad", "0", "net.ipv6.conf.default.dad_transmits", "0")

@@ -28,8 +28,10 @@ func TestUplinks(t *testing.T) {
 					for _, err := n.Client.TryIP(c); err == nil; _, err = n.Client.TryIP(c) {
 					}
 				}
-				for _, c := range []string{"-4 route flush table 101", "-4 route flush table 102",
-					"-6 route flush table 101", "-6 route flush table 102", "mptcp endpoint flush"} {
+				for _, c := range []string{
+					"-4 route flush table 101", "-4 route flush table 102",
+					"-6 route flush table 101", "-6 route flush table 102", "mptcp endpoint flush",
+				} {
 					n.Client.IP(c)
 				}
 				n.Client.WantSnapshot(before)
