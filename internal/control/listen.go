@@ -7,8 +7,11 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // ErrInUse says that another process answers on the socket.
@@ -37,7 +40,7 @@ func Listen(path string) (net.Listener, error) {
 	}
 	// The standard library would remove whatever has the name by then.
 	l.SetUnlinkOnClose(false)
-	info, err := os.Lstat(path)
+	file, err := hold(path)
 	if err == nil {
 		err = os.Chmod(path, socketMode)
 	}
@@ -45,20 +48,28 @@ func Listen(path string) (net.Listener, error) {
 		l.Close()
 		return nil, fmt.Errorf("set the mode of socket %s: %w", path, err)
 	}
-	return &socket{UnixListener: l, path: path, file: info}, nil
+	return &socket{UnixListener: l, path: path, file: file}, nil
+}
+
+// hold opens the file itself, whatever it is, without connecting. While it is
+// held no other file can get its inode number, which file systems hand out
+// again at once.
+func hold(path string) (*os.File, error) {
+	return os.OpenFile(path, unix.O_PATH|unix.O_NOFOLLOW, 0)
 }
 
 // removeStale removes a socket that refuses connections. Anything else that has
 // the name stays, and is an error.
 func removeStale(path string) error {
-	before, err := os.Lstat(path)
+	file, err := hold(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return fmt.Errorf("look at socket %s: %w", path, err)
 	}
-	if before.Mode().Type() != fs.ModeSocket {
+	defer file.Close()
+	if info, err := file.Stat(); err != nil || info.Mode().Type() != fs.ModeSocket {
 		return fmt.Errorf("listen on socket %s: %w, and is no socket", path, fs.ErrExist)
 	}
 	c, err := net.DialTimeout("unix", path, dialTime)
@@ -74,11 +85,15 @@ func removeStale(path string) error {
 	case !errors.Is(err, syscall.ECONNREFUSED):
 		return fmt.Errorf("ask who listens on socket %s: %w", path, err)
 	}
-	return removeSame(path, before)
+	return removeHeld(path, file)
 }
 
-// removeSame removes the file unless another took its name meanwhile.
-func removeSame(path string, was fs.FileInfo) error {
+// removeHeld removes the file unless another took its name meanwhile.
+func removeHeld(path string, file *os.File) error {
+	was, err := file.Stat()
+	if err != nil {
+		return fmt.Errorf("look at socket %s: %w", path, err)
+	}
 	now, err := os.Lstat(path)
 	if err == nil && os.SameFile(was, now) {
 		err = os.Remove(path)
@@ -92,12 +107,16 @@ func removeSame(path string, was fs.FileInfo) error {
 type socket struct {
 	*net.UnixListener
 	path string
-	file fs.FileInfo
+	file *os.File
+	once sync.Once
 }
 
 // Close removes the file first: a client that comes now learns at once that
 // nobody is there, and the next daemon may take the name.
 func (s *socket) Close() error {
-	err := removeSame(s.path, s.file)
-	return errors.Join(err, s.UnixListener.Close())
+	err := error(net.ErrClosed)
+	s.once.Do(func() {
+		err = errors.Join(removeHeld(s.path, s.file), s.file.Close(), s.UnixListener.Close())
+	})
+	return err
 }
