@@ -1,0 +1,96 @@
+package kernel
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/subflowd/subflowd/internal/netstate"
+)
+
+const ifaddrmsgLen = unix.SizeofIfAddrmsg
+
+// readAddrs reads all addresses, or those of only where it names few links.
+func (k *Kernel) readAddrs(only map[int]struct{}) error {
+	var addrs []netstate.Addr
+	if only == nil || len(only) > fewLinks {
+		if err := k.dumpAddrs(&addrs, 0); err != nil {
+			return err
+		}
+	} else {
+		for _, a := range k.addrs {
+			if _, named := only[a.Link]; !named {
+				addrs = append(addrs, a)
+			}
+		}
+		for i := range only {
+			if err := k.dumpAddrs(&addrs, i); err != nil {
+				return err
+			}
+		}
+	}
+	// Stable: within a link and a family the kernel's order is kept.
+	slices.SortStableFunc(addrs, func(a, b netstate.Addr) int {
+		return cmp.Or(a.Link-b.Link, int(a.Family())-int(b.Family()))
+	})
+	if !slices.Equal(addrs, k.addrs) {
+		k.changed |= netstate.KindAddrs
+		k.addrs = addrs
+	}
+	return nil
+}
+
+// dumpAddrs appends the addresses of one link, or of all for 0.
+func (k *Kernel) dumpAddrs(addrs *[]netstate.Addr, ifindex int) error {
+	for _, f := range netstate.Families {
+		k.rt.reset()
+		k.rt.begin(unix.RTM_GETADDR, unix.NLM_F_DUMP, k.rt.nextSeq())
+		h := k.rt.zero(ifaddrmsgLen)
+		h[0] = byte(f)
+		putU32(h[4:], uint32(ifindex))
+		k.rt.end()
+		before := len(*addrs)
+		err := k.rt.dump(func() { *addrs = (*addrs)[:before] }, func(h header, b []byte) {
+			if a, ok := decodeAddr(b); ok && h.typ == unix.RTM_NEWADDR && (ifindex == 0 || a.Link == ifindex) {
+				*addrs = append(*addrs, a)
+			}
+		})
+		if err != nil && !(ifindex != 0 && gone(err)) && !noFamily(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+// decodeAddr reads a message of struct ifaddrmsg and its attributes.
+func decodeAddr(b []byte) (netstate.Addr, bool) {
+	if len(b) < ifaddrmsgLen {
+		return netstate.Addr{}, false
+	}
+	bits := int(b[1])
+	a := netstate.Addr{Flags: uint32(b[2]), Scope: b[3], Link: int(int32(u32At(b, 4)))}
+	var local, address netip.Addr
+	at := attrsAfter(b, ifaddrmsgLen)
+	for typ, v, ok := at.next(); ok; typ, v, ok = at.next() {
+		switch typ {
+		case unix.IFA_LOCAL:
+			local = ipOf(v)
+		case unix.IFA_ADDRESS:
+			address = ipOf(v)
+		case unix.IFA_FLAGS:
+			a.Flags = u32At(v, 0)
+		}
+	}
+	// IFA_ADDRESS is the peer where IFA_LOCAL differs from it, else the address
+	// itself; IPv6 sends IFA_LOCAL only with a peer (net/ipv6/addrconf.c).
+	switch {
+	case !local.IsValid():
+		local = address
+	case address.IsValid() && address != local:
+		a.Peer = address
+	}
+	a.Local = netip.PrefixFrom(local, bits)
+	return a, a.Local.IsValid() && a.Link > 0 && (b[0] == unix.AF_INET) == local.Is4()
+}

@@ -1,0 +1,210 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+
+	"github.com/subflowd/subflowd/internal/netstate"
+	"github.com/subflowd/subflowd/pkg/mptcp"
+)
+
+// Options are the numbers that tell what is ours.
+type Options struct {
+	Protocol  uint8  // of our routes and rules; the first rule of a set has the next one
+	TableBase uint32 // a link's path table is TableBase + ifindex
+}
+
+// Kernel is the state of one network namespace with what was last read of it.
+// Refresh, Connections and Apply are for one goroutine at a time.
+type Kernel struct {
+	options Options
+	rt      *socket
+	pm      pathManager
+
+	due     netstate.Hints // asked for and not read yet, because a read failed
+	changed netstate.Kinds // since the last snapshot was made
+
+	links     []netstate.Link
+	hardware  map[linkID]hardware
+	addrs     []netstate.Addr
+	rules     []netstate.Rule
+	tables    map[tableID][]netstate.Route
+	routes    []netstate.Route // of all tables
+	scratch   []netstate.Route // memory that dumps use again
+	preferred map[netstate.LinkFamily]netip.Addr
+	endpoints []netstate.Endpoint
+	limits    netstate.Limits
+	mptcp     netstate.MPTCP
+
+	names atomic.Pointer[netstate.Names] // for the watcher's words
+	main  mainTable
+}
+
+// Open opens the network namespace of the calling thread: call it at the start
+// of the process or with the thread locked (runtime.LockOSThread). What is
+// opened belongs to that namespace for good; Refresh, Connections and Apply may
+// be called from any thread. A kernel without Multipath TCP is no error: the
+// snapshot says so.
+func Open(o Options) (*Kernel, error) {
+	rt, err := openSocket()
+	if err != nil {
+		return nil, fmt.Errorf("open rtnetlink: %w", err)
+	}
+	k := &Kernel{options: o, rt: rt, due: netstate.Hints{Full: true, Kinds: netstate.KindAll}}
+	k.main.init()
+	if err := k.pm.open(); err != nil {
+		rt.close()
+		return nil, err
+	}
+	k.names.Store(&netstate.Names{})
+	return k, nil
+}
+
+// Close closes all sockets.
+func (k *Kernel) Close() error { return errors.Join(k.rt.close(), k.pm.close()) }
+
+// Configure changes the numbers that tell what is ours, after a reload. The
+// next Refresh reads everything.
+func (k *Kernel) Configure(o Options) {
+	if o != k.options {
+		k.options = o
+		k.due = netstate.Hints{Full: true, Kinds: netstate.KindAll}
+	}
+}
+
+// Refresh reads again what the hints name and returns the whole snapshot; parts
+// that did not change are shared with earlier snapshots, and none is changed
+// later. After an error what could not be read is still due: the next call
+// reads it too.
+func (k *Kernel) Refresh(h netstate.Hints) (*netstate.Snapshot, error) {
+	k.due.Merge(h)
+	h = k.due
+	if h.Full {
+		h.Kinds, h.Links = netstate.KindAll, nil
+	}
+	if err := k.read(h); err != nil {
+		k.due.Merge(h)
+		return nil, err
+	}
+	k.due = netstate.Hints{}
+	k.changed = 0
+	return &netstate.Snapshot{
+		Links: k.links, Addrs: k.addrs, Routes: k.routes, Rules: k.rules,
+		Endpoints: k.endpoints, Limits: k.limits, Preferred: k.preferred, MPTCP: k.mptcp,
+	}, nil
+}
+
+// read follows the order in which one kind decides what of the next is read.
+func (k *Kernel) read(h netstate.Hints) error {
+	// A link that goes down loses its addresses and routes, and the last address
+	// takes IPv4 routes of every table along, without an event for them.
+	if h.Kinds&netstate.KindLinks != 0 {
+		h.Kinds |= netstate.KindAddrs
+	}
+	for _, step := range []struct {
+		kind netstate.Kinds
+		name string
+		read func() error
+	}{
+		{netstate.KindLinks, "links", func() error { return k.readLinks(h.Links) }},
+		{netstate.KindAddrs, "addresses", func() error { return k.readAddrs(h.Links) }},
+		{netstate.KindRules, "rules", k.readRules},
+		{netstate.KindLinks | netstate.KindAddrs | netstate.KindRoutes | netstate.KindRules, "routes", func() error { return k.readRoutes(h) }},
+		{netstate.KindAll, "preferred sources", func() error { return k.readPreferred(h) }},
+		{netstate.KindEndpoints, "endpoints", func() error { return k.readPathManager(h.Full) }},
+	} {
+		if h.Kinds&step.kind == 0 {
+			continue
+		}
+		if err := step.read(); err != nil {
+			return fmt.Errorf("read %s: %w", step.name, err)
+		}
+	}
+	return nil
+}
+
+func (k *Kernel) publishNames() {
+	n := make(netstate.Names, len(k.links))
+	for _, l := range k.links {
+		n[l.Index] = l.Name
+	}
+	k.names.Store(&n)
+}
+
+// pathManager is the Multipath TCP side, absent where the kernel has none.
+type pathManager struct {
+	client *mptcp.Client
+	probed bool
+	files  sysctls
+}
+
+func (p *pathManager) open() error {
+	c, err := mptcp.Dial()
+	switch {
+	case err == nil:
+		p.client = c
+	case !errors.Is(err, mptcp.ErrUnsupported):
+		return err
+	}
+	p.files.open()
+	return nil
+}
+
+func (p *pathManager) close() error {
+	p.files.close()
+	if p.client == nil {
+		return nil
+	}
+	return p.client.Close()
+}
+
+// readPathManager reads endpoints, limits and the sysctls around them.
+func (k *Kernel) readPathManager(full bool) error {
+	c := k.pm.client
+	if c == nil {
+		k.mptcp = netstate.MPTCP{}
+		return nil
+	}
+	list, err := c.Endpoints()
+	if err != nil {
+		return err
+	}
+	endpoints := make([]netstate.Endpoint, len(list))
+	for i, e := range list {
+		endpoints[i] = fromEndpoint(e)
+	}
+	if !slices.Equal(endpoints, k.endpoints) {
+		k.endpoints = endpoints
+	}
+	limits, err := c.Limits()
+	if err != nil {
+		return err
+	}
+	k.limits = netstate.Limits(limits)
+	if full || !k.pm.probed {
+		k.probe()
+	}
+	k.mptcp.Enabled, k.mptcp.UserspacePM = k.pm.files.read()
+	return nil
+}
+
+// probe asks once for what a running kernel never changes.
+func (k *Kernel) probe() {
+	if k.pm.probed {
+		return
+	}
+	// Without CAP_NET_ADMIN the answer is the smallest maximum of all kernels.
+	f, err := mptcp.Probe(k.pm.client)
+	k.pm.probed = err == nil
+	k.mptcp.Present = true
+	k.mptcp.MaxEndpoints, k.mptcp.MaxLimit = f.MaxEndpoints, f.MaxLimit
+}
+
+func fromEndpoint(e mptcp.Endpoint) netstate.Endpoint {
+	return netstate.Endpoint{
+		ID: e.ID, Addr: e.Addr.Unmap(), Link: int(e.IfIndex), Port: e.Port, Flags: netstate.EndpointFlags(e.Flags),
+	}
+}

@@ -1,0 +1,199 @@
+package kernel
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/subflowd/subflowd/internal/netstate"
+)
+
+// sysClassNet shows links with what netlink does not tell: the kind of device
+// that a driver names in its uevent, and the driver.
+const sysClassNet = "/sys/class/net"
+
+// skipStats is RTEXT_FILTER_SKIP_STATS. Leaving RTEXT_FILTER_VF out keeps the
+// answer small on hosts with hundreds of virtual functions.
+const skipStats = 1 << 3
+
+// fewLinks is up to how many links are asked for one by one; more are a dump.
+const fewLinks = 8
+
+const ifinfoLen = unix.SizeofIfInfomsg
+
+// readLinks reads all links, or those of only where it names few.
+func (k *Kernel) readLinks(only map[int]struct{}) error {
+	var links []netstate.Link
+	if only == nil || len(only) > fewLinks {
+		k.linkRequest(unix.NLM_F_DUMP, 0)
+		err := k.rt.dump(func() { links = links[:0] }, func(h header, b []byte) {
+			if l, ok := decodeLink(b); ok && h.typ == unix.RTM_NEWLINK {
+				links = append(links, l)
+			}
+		})
+		if err != nil {
+			return err
+		}
+	} else {
+		for _, l := range k.links {
+			if _, named := only[l.Index]; !named {
+				links = append(links, l)
+			}
+		}
+		for i := range only {
+			l, ok, err := k.readLink(i)
+			if err != nil {
+				return err
+			}
+			if ok {
+				links = append(links, l)
+			}
+		}
+	}
+	slices.SortFunc(links, func(a, b netstate.Link) int { return a.Index - b.Index })
+	k.learnHardware(links)
+	if slices.Equal(links, k.links) {
+		return nil
+	}
+	k.changed |= netstate.KindLinks
+	k.links = links
+	k.publishNames()
+	return nil
+}
+
+// readLink reads one link; ok is false where there is none.
+func (k *Kernel) readLink(ifindex int) (l netstate.Link, ok bool, err error) {
+	k.linkRequest(0, ifindex)
+	var refusal reply
+	err = k.rt.exchange(k.rt.seq, k.rt.seq, true, func(_ header, b []byte) {
+		l, ok = decodeLink(b)
+	}, func(_ uint32, r reply) { refusal = r })
+	if err == nil && refusal.errno != 0 && refusal.errno != unix.ENODEV {
+		err = refusal
+	}
+	return l, ok, err
+}
+
+func (k *Kernel) linkRequest(flags uint16, ifindex int) {
+	k.rt.reset()
+	k.rt.begin(unix.RTM_GETLINK, flags, k.rt.nextSeq())
+	putU32(k.rt.zero(ifinfoLen)[4:], uint32(ifindex))
+	k.rt.u32(unix.IFLA_EXT_MASK, skipStats)
+	k.rt.end()
+}
+
+// decodeLink reads a message of struct ifinfomsg and its attributes.
+func decodeLink(b []byte) (netstate.Link, bool) {
+	if len(b) < ifinfoLen {
+		return netstate.Link{}, false
+	}
+	l := netstate.Link{Type: u16At(b, 2), Index: int(int32(u32At(b, 4))), Flags: u32At(b, 8)}
+	a := attrsAfter(b, ifinfoLen)
+	for typ, v, ok := a.next(); ok; typ, v, ok = a.next() {
+		switch typ {
+		case unix.IFLA_IFNAME:
+			l.Name = text(v)
+		case unix.IFLA_ADDRESS:
+			l.MAC = hardwareAddress(v)
+		case unix.IFLA_MTU:
+			l.MTU = u32At(v, 0)
+		case unix.IFLA_MASTER:
+			l.Master = int(int32(u32At(v, 0)))
+		case unix.IFLA_OPERSTATE:
+			l.OperState = u8At(v, 0)
+		case unix.IFLA_LINKINFO:
+			info := attrs(v)
+			for typ, v, ok := info.next(); ok; typ, v, ok = info.next() {
+				switch typ {
+				case unix.IFLA_INFO_KIND:
+					l.Kind = text(v)
+				case unix.IFLA_INFO_SLAVE_KIND:
+					l.PortKind = text(v)
+				}
+			}
+		}
+	}
+	return l, l.Index > 0 && l.Name != ""
+}
+
+const hexDigits = "0123456789abcdef"
+
+// hardwareAddress is a link-layer address as ip(8) prints it. Tunnels put an IP
+// address there and lo zeros: neither is one.
+func hardwareAddress(b []byte) string {
+	if len(b) < 6 || len(b) == 16 {
+		return ""
+	}
+	out := make([]byte, 0, 3*len(b))
+	all := byte(0)
+	for i, c := range b {
+		if i > 0 {
+			out = append(out, ':')
+		}
+		out = append(out, hexDigits[c>>4], hexDigits[c&15])
+		all |= c
+	}
+	if all == 0 {
+		return ""
+	}
+	return string(out)
+}
+
+// linkID is what a link keeps as long as its hardware cannot have changed.
+type linkID struct {
+	index int
+	name  string
+}
+
+type hardware struct{ devType, driver string }
+
+// learnHardware fills in what sysfs tells, asking once for each link.
+func (k *Kernel) learnHardware(links []netstate.Link) {
+	known := make(map[linkID]hardware, len(links))
+	for i := range links {
+		l := &links[i]
+		id := linkID{l.Index, l.Name}
+		hw, ok := k.hardware[id]
+		if !ok {
+			hw = readHardware(sysClassNet, id)
+		}
+		known[id] = hw
+		l.DevType, l.Driver = hw.devType, hw.driver
+	}
+	k.hardware = known
+}
+
+// readHardware looks a link up in sysfs. sysfs shows the namespace in which it
+// was mounted, which may be another one: only an equal ifindex is believed.
+func readHardware(root string, id linkID) hardware {
+	if strings.ContainsRune(id.name, '/') || id.name == "." || id.name == ".." {
+		return hardware{}
+	}
+	dir := filepath.Join(root, id.name)
+	b, err := os.ReadFile(filepath.Join(dir, "uevent"))
+	if err != nil {
+		return hardware{}
+	}
+	var hw hardware
+	same := false
+	for line := range strings.Lines(string(b)) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		switch key {
+		case "IFINDEX":
+			same = value == strconv.Itoa(id.index)
+		case "DEVTYPE":
+			hw.devType = value
+		}
+	}
+	if !same {
+		return hardware{}
+	}
+	if target, err := os.Readlink(filepath.Join(dir, "device", "driver")); err == nil {
+		hw.driver = filepath.Base(target)
+	}
+	return hw
+}

@@ -1,0 +1,92 @@
+package kernel
+
+import (
+	"maps"
+	"net/netip"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/subflowd/subflowd/internal/netstate"
+)
+
+// The destinations for which the kernel is asked what source it would pick; the
+// question sends nothing.
+var (
+	probe4 = netip.AddrFrom4([4]byte{1, 1, 1, 1})
+	probe6 = netip.MustParseAddr("2600::1")
+)
+
+// lookupBatch keeps the answers of one batch far below the receive buffer.
+const lookupBatch = 32
+
+// readPreferred asks for the preferred source of every link that has a usable
+// address, if anything changed on which the answer depends.
+func (k *Kernel) readPreferred(h netstate.Hints) error {
+	if k.changed == 0 && !h.Full {
+		return nil
+	}
+	asked := k.linksToAsk()
+	found := make(map[netstate.LinkFamily]netip.Addr, len(asked))
+	for len(asked) > 0 {
+		n := min(len(asked), lookupBatch)
+		if err := k.askSources(asked[:n], found); err != nil {
+			return err
+		}
+		asked = asked[n:]
+	}
+	if !maps.Equal(found, k.preferred) {
+		k.preferred = found
+	}
+	return nil
+}
+
+func (k *Kernel) linksToAsk() []netstate.LinkFamily {
+	var asked []netstate.LinkFamily
+	for _, a := range k.addrs { // sorted by link and family
+		lf := netstate.LinkFamily{Link: a.Link, Family: a.Family()}
+		if n := len(asked); !a.Usable() || !netstate.Routable(a.IP()) || n > 0 && asked[n-1] == lf {
+			continue
+		}
+		if l, ok := k.link(a.Link); ok && l.Up() && !l.Loopback() {
+			asked = append(asked, lf)
+		}
+	}
+	return asked
+}
+
+func (k *Kernel) link(ifindex int) (netstate.Link, bool) {
+	for _, l := range k.links {
+		if l.Index == ifindex {
+			return l, true
+		}
+	}
+	return netstate.Link{}, false
+}
+
+// askSources looks up one route for each link, all in one call.
+func (k *Kernel) askSources(asked []netstate.LinkFamily, found map[netstate.LinkFamily]netip.Addr) error {
+	k.rt.reset()
+	first := uint32(0)
+	for i, lf := range asked {
+		seq := k.rt.nextSeq()
+		if i == 0 {
+			first = seq
+		}
+		k.rt.begin(unix.RTM_GETROUTE, 0, seq)
+		h := k.rt.zero(rtmsgLen)
+		h[0], h[1] = byte(lf.Family), byte(lf.Family.Bits())
+		if lf.Family == netstate.IPv4 {
+			k.rt.ip(unix.RTA_DST, probe4)
+		} else {
+			k.rt.ip(unix.RTA_DST, probe6)
+		}
+		k.rt.u32(unix.RTA_OIF, uint32(lf.Link))
+		k.rt.end()
+	}
+	return k.rt.exchange(first, k.rt.seq, true, func(h header, b []byte) {
+		src := ipOf(find(attrsAfter(b, rtmsgLen), unix.RTA_PREFSRC))
+		if h.typ == unix.RTM_NEWROUTE && src.IsValid() {
+			found[asked[h.seq-first]] = src.Unmap()
+		}
+	}, nil) // no route: no preference
+}

@@ -1,0 +1,193 @@
+package kernel
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/subflowd/subflowd/internal/netstate"
+)
+
+const (
+	rtmsgLen      = unix.SizeofRtMsg
+	rtnexthopLen  = unix.SizeofRtNexthop
+	rtaNexthopID  = 30  // RTA_NH_ID
+	userHZ        = 100 // clock_t of every architecture that matters, in ticks per second
+	halvesMaxBits = 3   // up to here a prefix may be part of a split default route
+)
+
+// keeper says which routes of a table are worth keeping: everything that hosts
+// are configured with, and of routing protocols' routes only what decides
+// something, so that a million of them cost no memory.
+type keeper struct {
+	protocols *[256]bool
+	onLink    []netip.Prefix // of some link; more specific routes inside matter for throw
+	dropped   int            // how many routes were passed over
+}
+
+// covers tells whether every prefix has been looked for already.
+func (k *keeper) covers(prefixes []netip.Prefix) bool {
+	for _, p := range prefixes {
+		if !slices.Contains(k.onLink, p) {
+			return false
+		}
+	}
+	return true
+}
+
+// keeps decides by the fixed header and the destination alone.
+func (k *keeper) keeps(h, dst []byte) bool {
+	family, bits, proto, typ := h[0], h[1], h[5], h[7]
+	switch typ {
+	case unix.RTN_BROADCAST, unix.RTN_ANYCAST, unix.RTN_MULTICAST:
+		return false
+	case unix.RTN_BLACKHOLE, unix.RTN_UNREACHABLE, unix.RTN_PROHIBIT:
+		return true
+	}
+	if bits <= halvesMaxBits || k.protocols[proto] {
+		return true
+	}
+	ip := ipOf(dst)
+	for _, p := range k.onLink {
+		if int(bits) >= p.Bits() && p.Contains(ip) && (family == unix.AF_INET) == ip.Is4() {
+			return true
+		}
+	}
+	return false
+}
+
+// appendRoutes decodes a message of struct rtmsg and its attributes: one route,
+// several for a multipath route, none for what is not kept.
+func appendRoutes(routes []netstate.Route, b []byte, keep *keeper) []netstate.Route {
+	if len(b) < rtmsgLen || u32At(b, 8)&unix.RTM_F_CLONED != 0 {
+		return routes
+	}
+	if keep != nil && !keep.keeps(b, find(attrsAfter(b, rtmsgLen), unix.RTA_DST)) {
+		keep.dropped++
+		return routes
+	}
+	r, multipath, ok := decodeRoute(b)
+	if !ok {
+		return routes
+	}
+	if multipath == nil {
+		return append(routes, r)
+	}
+	return appendNexthops(routes, r, multipath)
+}
+
+func find(a attrs, want uint16) []byte {
+	for typ, v, ok := a.next(); ok; typ, v, ok = a.next() {
+		if typ == want {
+			return v
+		}
+	}
+	return nil
+}
+
+// decodeRoute reads everything but the nexthops of a multipath route, which it
+// returns undecoded.
+func decodeRoute(b []byte) (r netstate.Route, multipath []byte, ok bool) {
+	if b[0] != unix.AF_INET && b[0] != unix.AF_INET6 {
+		return r, nil, false
+	}
+	r = netstate.Route{
+		Family: netstate.Family(b[0]), TOS: b[3], Table: uint32(b[4]), Protocol: b[5], Scope: b[6],
+		Type: netstate.RouteType(b[7]),
+	}
+	setFlags(&r, u32At(b, 8))
+	var dst, src []byte
+	a := attrsAfter(b, rtmsgLen)
+	for typ, v, ok := a.next(); ok; typ, v, ok = a.next() {
+		switch typ {
+		case unix.RTA_DST:
+			dst = v
+		case unix.RTA_SRC:
+			src = v
+		case unix.RTA_TABLE:
+			r.Table = u32At(v, 0)
+		case unix.RTA_OIF:
+			r.Link = int(int32(u32At(v, 0)))
+		case unix.RTA_PRIORITY:
+			r.Metric = u32At(v, 0)
+		case unix.RTA_PREFSRC:
+			r.PrefSrc = ipOf(v)
+		case unix.RTA_METRICS:
+			decodeMetrics(&r, attrs(v))
+		case unix.RTA_MULTIPATH:
+			multipath = v
+		case unix.RTA_CACHEINFO:
+			r.ExpiresIn = time.Duration(int32(u32At(v, 8))) * (time.Second / userHZ)
+		case unix.RTA_PREF:
+			r.Pref = netstate.Pref(u8At(v, 0))
+		case rtaNexthopID:
+			r.NexthopID = u32At(v, 0)
+		default:
+			decodeNexthopAttr(&r, typ, v)
+		}
+	}
+	r.Dst = prefixOf(b[0], dst, b[1])
+	if b[2] != 0 {
+		r.SrcPrefix = prefixOf(b[0], src, b[2])
+	}
+	return r, multipath, r.Dst.IsValid() && r.Dst.Addr().Is4() == (b[0] == unix.AF_INET)
+}
+
+func setFlags(r *netstate.Route, flags uint32) {
+	r.OnLink = flags&unix.RTNH_F_ONLINK != 0
+	r.LinkDown = flags&(unix.RTNH_F_LINKDOWN|unix.RTNH_F_DEAD) != 0
+}
+
+// decodeNexthopAttr reads the attributes that a single nexthop and one of
+// several share.
+func decodeNexthopAttr(r *netstate.Route, typ uint16, v []byte) {
+	switch typ {
+	case unix.RTA_GATEWAY:
+		r.Gateway = ipOf(v)
+	case unix.RTA_VIA: // struct rtvia: a family in two bytes, then the address
+		if len(v) > 2 {
+			r.Gateway = ipOf(v[2:])
+		}
+	case unix.RTA_ENCAP_TYPE:
+		r.Encap = u16At(v, 0) != 0
+	}
+}
+
+// decodeMetrics reads RTA_METRICS; bit n of RTAX_LOCK locks metric n.
+func decodeMetrics(r *netstate.Route, a attrs) {
+	for typ, v, ok := a.next(); ok; typ, v, ok = a.next() {
+		switch typ {
+		case unix.RTAX_LOCK:
+			r.MTULock = u32At(v, 0)&(1<<unix.RTAX_MTU) != 0
+		case unix.RTAX_MTU:
+			r.MTU = u32At(v, 0)
+		case unix.RTAX_ADVMSS:
+			r.AdvMSS = u32At(v, 0)
+		case unix.RTAX_INITCWND:
+			r.InitCwnd = u32At(v, 0)
+		}
+	}
+}
+
+// appendNexthops makes a route of each struct rtnexthop.
+func appendNexthops(routes []netstate.Route, r netstate.Route, b []byte) []netstate.Route {
+	r.Multipath = true
+	for len(b) >= rtnexthopLen {
+		n := int(u16At(b, 0))
+		if n < rtnexthopLen || n > len(b) {
+			return routes
+		}
+		hop := r
+		setFlags(&hop, uint32(b[2]))
+		hop.Link = int(int32(u32At(b, 4)))
+		a := attrs(b[rtnexthopLen:n])
+		for typ, v, ok := a.next(); ok; typ, v, ok = a.next() {
+			decodeNexthopAttr(&hop, typ, v)
+		}
+		routes = append(routes, hop)
+		b = b[min(align4(n), len(b)):]
+	}
+	return routes
+}

@@ -1,0 +1,261 @@
+package kernel
+
+import (
+	"errors"
+	"net/netip"
+	"slices"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/subflowd/subflowd/internal/netstate"
+)
+
+type tableID struct {
+	family netstate.Family
+	table  uint32
+}
+
+// manyRoutes is from how many routes on a table is walked only when something
+// in it may have changed: 1,000,000 routes of a routing protocol take 0.1 s.
+const manyRoutes = 5000
+
+// mainTable remembers what makes it needless to walk a full table for a change
+// that cannot have touched it. The watcher writes touched and watched.
+type mainTable struct {
+	watched atomic.Bool // a subscription stands: an untouched table is unchanged
+	touched atomic.Bool // an event came that may mean a change outside the path tables
+	seen    map[tableID]int
+}
+
+func (m *mainTable) init() { m.seen = map[tableID]int{} }
+
+// readRoutes reads the tables that matter again, as far as the hints lead.
+func (k *Kernel) readRoutes(h netstate.Hints) error {
+	touched := k.main.touched.Swap(false) || !k.main.watched.Load() || h.Full
+	if err := k.readTables(h, touched); err != nil {
+		k.main.touched.Store(true)
+		return err
+	}
+	total := 0
+	for _, t := range k.tables {
+		total += len(t)
+	}
+	ids := make([]tableID, 0, len(k.tables))
+	for id := range k.tables {
+		ids = append(ids, id)
+	}
+	slices.SortFunc(ids, func(a, b tableID) int {
+		if a.family != b.family {
+			return int(a.family) - int(b.family)
+		}
+		return int(int64(a.table) - int64(b.table))
+	})
+	k.routes = make([]netstate.Route, 0, total)
+	for _, id := range ids {
+		k.routes = append(k.routes, k.tables[id]...)
+	}
+	return nil
+}
+
+func (k *Kernel) readTables(h netstate.Hints, touched bool) error {
+	wanted := k.wantedTables()
+	tables := make(map[tableID][]netstate.Route, len(wanted))
+	all := h.Kinds&^(netstate.KindRules|netstate.KindEndpoints) != 0
+	for id, path := range wanted {
+		old, known := k.tables[id]
+		_, named := h.Links[path]
+		again := all && (path == 0 || h.Links == nil || named)
+		if known && (!again || k.main.seen[id] > manyRoutes && !touched) {
+			tables[id] = old
+			continue
+		}
+		routes, err := k.readTable(id)
+		if err != nil {
+			return err
+		}
+		tables[id] = routes
+	}
+	if err := k.readStale(h.Full, wanted, tables); err != nil {
+		return err
+	}
+	k.replaceTables(tables)
+	return nil
+}
+
+// wantedTables maps every table that matters to the link whose path table it
+// is, or to 0.
+func (k *Kernel) wantedTables() map[tableID]int {
+	wanted := make(map[tableID]int, 2+2*len(k.links)+len(k.rules)/8)
+	for _, f := range netstate.Families {
+		for _, l := range k.links {
+			if !l.Loopback() {
+				wanted[tableID{f, k.options.TableBase + uint32(l.Index)}] = l.Index
+			}
+		}
+		wanted[tableID{f, netstate.TableMain}] = 0
+	}
+	for _, r := range k.rules {
+		if r.Action != netstate.ActLookup || r.Table == 0 || r.Table == netstate.TableLocal {
+			continue
+		}
+		if _, path := wanted[tableID{r.Family, r.Table}]; !path {
+			wanted[tableID{r.Family, r.Table}] = 0
+		}
+	}
+	return wanted
+}
+
+// readStale adds the tables with routes of ours that nothing else leads to: the
+// path tables of links that are gone. A full read looks through all tables.
+func (k *Kernel) readStale(full bool, wanted map[tableID]int, tables map[tableID][]netstate.Route) error {
+	if !full {
+		for id := range k.tables {
+			if _, ok := wanted[id]; ok {
+				continue
+			}
+			routes, err := k.readTable(id)
+			if err != nil {
+				return err
+			}
+			if slices.ContainsFunc(routes, k.ours) {
+				tables[id] = routes
+			}
+		}
+		return nil
+	}
+	for _, f := range netstate.Families {
+		routes, err := k.dumpRoutes(f, 0, k.options.Protocol, nil)
+		if err != nil {
+			return err
+		}
+		for _, r := range routes {
+			id := tableID{f, r.Table}
+			if _, ok := wanted[id]; !ok && k.ours(r) {
+				tables[id] = append(tables[id], r)
+			}
+		}
+	}
+	return nil
+}
+
+func (k *Kernel) ours(r netstate.Route) bool { return netstate.OwnsRoute(k.options.Protocol, r) }
+
+// replaceTables notes whether anything but lifetimes changed.
+func (k *Kernel) replaceTables(tables map[tableID][]netstate.Route) {
+	for id, routes := range tables {
+		if !slices.EqualFunc(routes, k.tables[id], sameButLifetime) {
+			k.changed |= netstate.KindRoutes
+		}
+	}
+	for id, routes := range k.tables {
+		if _, ok := tables[id]; !ok && len(routes) > 0 {
+			k.changed |= netstate.KindRoutes
+		}
+	}
+	for id := range k.main.seen {
+		if _, ok := tables[id]; !ok {
+			delete(k.main.seen, id)
+		}
+	}
+	k.tables = tables
+}
+
+func sameButLifetime(a, b netstate.Route) bool {
+	if a.Expired() != b.Expired() {
+		return false
+	}
+	a.ExpiresIn, b.ExpiresIn = 0, 0
+	return a == b
+}
+
+// readTable reads one table. A route inside an on-link prefix that only this
+// reading shows is found by a second one.
+func (k *Kernel) readTable(id tableID) ([]netstate.Route, error) {
+	keep := keeper{protocols: k.keptProtocols(), onLink: k.onLinkPrefixes(k.tables[id])}
+	for {
+		routes, err := k.dumpRoutes(id.family, id.table, 0, &keep)
+		if err != nil {
+			return nil, err
+		}
+		if keep.dropped > 0 {
+			k.main.seen[id] = keep.dropped + len(routes)
+		} else {
+			delete(k.main.seen, id)
+		}
+		now := k.onLinkPrefixes(routes)
+		if keep.dropped == 0 || keep.covers(now) {
+			return routes, nil
+		}
+		keep.onLink = append(keep.onLink, now...)
+	}
+}
+
+// keptProtocols are those by which hosts are configured, and ours.
+func (k *Kernel) keptProtocols() *[256]bool {
+	var kept [256]bool
+	for _, p := range configuring {
+		kept[p] = true
+	}
+	kept[k.options.Protocol] = true
+	kept[k.options.Protocol+1] = true
+	return &kept
+}
+
+// configuring are the protocols of routes by which a host is configured, as
+// opposed to those that a routing daemon learns by the thousand. 0 is what
+// routes carry whose maker did not say.
+var configuring = [...]uint8{0, netstate.ProtoRedirect, netstate.ProtoKernel, netstate.ProtoBoot, netstate.ProtoStatic, netstate.ProtoRA, netstate.ProtoDHCP}
+
+// onLinkPrefixes are those of the addresses and of the routes without gateway.
+// Very short ones are halves of a default route by a tunnel.
+func (k *Kernel) onLinkPrefixes(routes []netstate.Route) []netip.Prefix {
+	list := make([]netip.Prefix, 0, len(k.addrs)+4)
+	add := func(p netip.Prefix) {
+		if p.Bits() > halvesMaxBits && !p.IsSingleIP() && !p.Addr().IsLinkLocalUnicast() {
+			list = append(list, p.Masked())
+		}
+	}
+	for _, a := range k.addrs {
+		add(a.Local)
+	}
+	for _, r := range routes {
+		if r.Type == netstate.Unicast && !r.Gateway.IsValid() && r.Link != 0 {
+			add(r.Dst)
+		}
+	}
+	slices.SortFunc(list, netip.Prefix.Compare)
+	return slices.Compact(list)
+}
+
+// dumpRoutes reads one table, or with 0 all, with a protocol, or with 0 any.
+func (k *Kernel) dumpRoutes(f netstate.Family, table uint32, protocol uint8, keep *keeper) ([]netstate.Route, error) {
+	k.rt.reset()
+	k.rt.begin(unix.RTM_GETROUTE, unix.NLM_F_DUMP, k.rt.nextSeq())
+	h := k.rt.zero(rtmsgLen)
+	h[0], h[5] = byte(f), protocol
+	if table != 0 {
+		k.rt.u32(unix.RTA_TABLE, table)
+	}
+	k.rt.end()
+	routes := k.scratch[:0]
+	err := k.rt.dump(func() {
+		routes = routes[:0]
+		if keep != nil {
+			keep.dropped = 0
+		}
+	}, func(h header, b []byte) {
+		if h.typ == unix.RTM_NEWROUTE {
+			routes = appendRoutes(routes, b, keep)
+		}
+	})
+	k.scratch = routes
+	// A table that was never used does not exist.
+	if errors.Is(err, unix.ENOENT) || err != nil && noFamily(err) {
+		return nil, nil
+	}
+	if err != nil || len(routes) == 0 {
+		return nil, err
+	}
+	return slices.Clone(routes), nil
+}
