@@ -97,6 +97,9 @@ func (e Endpoint) Format(name func(ifindex int) string) string {
 		}
 		word(&b, "dev "+dev)
 	}
+	if b.Len() == 0 {
+		return "none"
+	}
 	return b.String()
 }
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -17,8 +18,9 @@ const eventBuffer = 4 << 20
 
 // EventStream gives the path manager's events. [EventStream.Receive] is for one goroutine at a time.
 type EventStream struct {
-	file *os.File
-	raw  syscall.RawConn
+	file   *os.File
+	raw    syscall.RawConn
+	closed atomic.Bool
 
 	mu   sync.Mutex
 	in   []byte
@@ -74,8 +76,8 @@ func (c *Client) join(fd int, group uint32) error {
 }
 
 // Receive waits for the next event. It returns the context's error when that ends first, ErrClosed after Close,
-// and ErrOverflow where the kernel has dropped events: the stream goes on after it, but what the events had told
-// must be read anew. Messages that are no known event are passed over.
+// and ErrOverflow where the kernel has dropped events: what the events had told must be read anew, and every event
+// from then on is received. Messages that are no known event are passed over.
 func (s *EventStream) Receive(ctx context.Context) (Event, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -103,11 +105,10 @@ func (s *EventStream) Receive(ctx context.Context) (Event, error) {
 
 // Close ends the stream and a Receive that waits.
 func (s *EventStream) Close() error {
-	err := s.file.Close()
-	if errors.Is(err, os.ErrClosed) {
+	if s.closed.Swap(true) {
 		return nil
 	}
-	return err
+	return s.file.Close()
 }
 
 func (s *EventStream) read(ctx context.Context) (int, error) {
@@ -141,14 +142,29 @@ func (s *EventStream) read(ctx context.Context) (int, error) {
 	switch {
 	case errors.Is(err, os.ErrDeadlineExceeded) && ctx.Err() != nil:
 		return 0, ctx.Err()
-	case errors.Is(err, os.ErrClosed):
+	case err != nil && s.closed.Load():
 		return 0, ErrClosed
 	case err != nil:
 		return 0, fmt.Errorf("receive events: %w", err)
 	case errno == unix.ENOBUFS:
+		s.drain()
 		return 0, fmt.Errorf("receive events: %w", ErrOverflow)
 	case errno != nil:
 		return 0, fmt.Errorf("receive events: %w", errno)
 	}
 	return n, nil
+}
+
+// drain empties the socket. After an overflow the kernel drops every further event, without another error, until
+// the queue has been read to its end (NETLINK_S_CONGESTED in net/netlink/af_netlink.c): whoever reads the state
+// anew before that would miss what happens afterwards.
+func (s *EventStream) drain() {
+	_ = s.raw.Read(func(fd uintptr) bool {
+		for range 1 << 20 {
+			if _, err := unix.Read(int(fd), s.in); err == unix.EAGAIN {
+				break
+			}
+		}
+		return true
+	})
 }

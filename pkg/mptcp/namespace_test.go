@@ -127,12 +127,22 @@ func sockName(t testing.TB, fd int) netip.AddrPort {
 // pair is the two ends of one connection.
 type pair struct{ client, server int }
 
+func (p *pair) close() {
+	for _, fd := range []*int{&p.client, &p.server} {
+		if *fd >= 0 {
+			unix.Close(*fd)
+		}
+		*fd = -1
+	}
+}
+
 // connect opens a connection from an address (or from none in particular) to the listener.
-func connect(t testing.TB, listener int, to netip.AddrPort, from string) pair {
+func connect(t testing.TB, listener int, to netip.AddrPort, from string) *pair {
 	t.Helper()
 	family, sa := sockaddr(to)
 	fd := socket(t, family)
-	closeOnCleanup(t, fd)
+	p := &pair{fd, -1}
+	t.Cleanup(p.close)
 	if from != "" {
 		_, local := sockaddr(netip.AddrPortFrom(netip.MustParseAddr(from), 0))
 		if err := unix.Bind(fd, local); err != nil {
@@ -146,14 +156,13 @@ func connect(t testing.TB, listener int, to netip.AddrPort, from string) pair {
 	if err != nil {
 		t.Fatalf("accept: %v", err)
 	}
-	closeOnCleanup(t, server)
-	p := pair{fd, server}
+	p.server = server
 	p.exchange(t)
 	return p
 }
 
 // exchange sends a byte each way: the connection is fully established after that.
-func (p pair) exchange(t testing.TB) {
+func (p *pair) exchange(t testing.TB) {
 	t.Helper()
 	var b [1]byte
 	for _, way := range [][2]int{{p.client, p.server}, {p.server, p.client}} {

@@ -169,9 +169,10 @@ func (c *Client) DeleteEndpoint(e Endpoint) error {
 	return nil
 }
 
-// CloseInitialSubflows closes the initial subflow of every connection that was opened from, or accepted on, the
-// address, and tells the peers that the address with id 0 is gone. A connection without another subflow ends
-// after net.mptcp.close_timeout. No endpoint is changed.
+// CloseInitialSubflows closes, in every connection that was opened from or accepted on the address, the subflows
+// whose local id on the wire is 0, and tells the peers that the address with id 0 is gone. On the side that opened
+// the connection that is the initial subflow; on the side that accepted it, also every join to the same address. A
+// connection without another subflow ends after net.mptcp.close_timeout. No endpoint is changed.
 func (c *Client) CloseInitialSubflows(a netip.Addr) error {
 	object := "initial subflows of " + a.String()
 	if !a.IsValid() {
