@@ -69,15 +69,21 @@ ifeq ($(ROOT),)
 	@echo 'Tests that need namespaces were skipped: sudo make test runs them too.'
 endif
 
-.PHONY: check
-check: ## format, vet, lint, import rules, licences, modules, scripts
+.PHONY: check check-modules check-vet check-rules check-scripts check-lint
+check: check-modules check-vet check-rules check-scripts check-lint ## modules, vet, import rules, licences, scripts, lint and format
+check-modules:
 	$(GO) mod tidy -diff
 	$(GO) mod verify
+check-vet:
 	$(GO) vet ./...
 	$(GO) vet -tags soak,bench ./...
-	for s in $(SCRIPTS); do bash -n $$s; done
+check-rules:
 	$(GO) test ./internal/archtest
-	$(TOOL) golangci-lint run
+check-scripts: deps
+	for s in $(SCRIPTS); do bash -n $$s; done
+	shellcheck --severity=warning $(SCRIPTS)
+check-lint:
+	$(TOOL) golangci-lint run --build-tags soak,bench
 
 .PHONY: fmt
 fmt: ## rewrite the sources as `make check` wants them

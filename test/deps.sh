@@ -40,43 +40,37 @@ restore_policy() {
 	if [[ -e $policy.before-subflowd ]]; then mv -f "$policy.before-subflowd" "$policy"; fi
 }
 
-installed() { dpkg-query -W -f '${db:Status-Abbrev} ${binary:Package}\n' | awk '$1 == "ii" { print $2 }' | sort; }
+is_installed() { [[ $(dpkg-query -W -f '${db:Status-Abbrev}' "$1" 2>/dev/null) == ii* ]]; }
 
-# disable_new keeps the services of packages that were not there before from starting at the next boot:
-# policy-rc.d stops a start, but the package has enabled its units all the same.
-disable_new() {
-	local package file name
-	while read -r package; do
-		while read -r file; do
-			name=${file##*/}
-			case $file in
-			*/systemd/system/*@.* | */systemd/user/*) continue ;;
-			*/systemd/system/*.service | */systemd/system/*.socket | */systemd/system/*.timer | */systemd/system/*.path)
-				systemctl is-enabled --quiet "$name" 2>/dev/null || continue
-				systemctl disable --quiet "$name" 2>/dev/null || continue
-				;;
-			/etc/init.d/*)
-				update-rc.d "$name" disable >/dev/null 2>&1 || continue
-				;;
-			*) continue ;;
-			esac
-			echo "disabled $name of $package (systemctl enable $name, should you want it)"
-		done < <(dpkg -L "$package" 2>/dev/null | sort -u)
-	done < <(comm -13 "$1" <(installed))
+# disable keeps the services of a package from starting at the next boot: policy-rc.d stops a start,
+# but the package has enabled its units all the same.
+disable() {
+	local file name
+	while read -r file; do
+		name=${file##*/}
+		case $file in
+		*/systemd/system/*@.* | */systemd/user/*) continue ;;
+		*/systemd/system/*.service | */systemd/system/*.socket | */systemd/system/*.timer | */systemd/system/*.path)
+			[[ $(systemctl is-enabled "$name" 2>/dev/null) == enabled ]] || continue
+			systemctl disable --quiet "$name" 2>/dev/null || continue
+			;;
+		/etc/init.d/*) update-rc.d "$name" disable >/dev/null 2>&1 || continue ;;
+		*) continue ;;
+		esac
+		echo "disabled $name, which $1 had enabled" >&2
+	done < <(dpkg -L "$1" | sort -u)
 }
 
 install() {
 	export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1
-	local apt=(apt-get -qq -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0) before
+	local apt=(apt-get -qq -o DPkg::Lock::Timeout=300 -o Dpkg::Use-Pty=0) new=() package
+	for package; do is_installed "$package" || new+=("$package"); done
 	block_starts
-	before=$(mktemp)
-	installed >"$before"
 	# The index of a new machine is empty; that of an old one names versions that are gone.
 	apt-cache show --no-all-versions "$@" >/dev/null 2>&1 || "${apt[@]}" update
 	"${apt[@]}" install -y --no-install-recommends "$@" </dev/null ||
 		{ "${apt[@]}" update && "${apt[@]}" install -y --no-install-recommends "$@" </dev/null; }
-	disable_new "$before"
-	rm -f "$before"
+	for package in "${new[@]}"; do disable "$package"; done
 }
 
 main() {
