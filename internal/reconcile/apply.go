@@ -1,0 +1,180 @@
+package reconcile
+
+import (
+	"net/netip"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/subflowd/subflowd/internal/netstate"
+)
+
+// maxRecent bounds the changes that a view remembers.
+const maxRecent = 128
+
+// apply carries the changes out in order and returns the kinds of state that
+// they touched. The deletes of an exchange of rules are left out when one of
+// its appends failed: the old set is better than none.
+func (l *Loop) apply(r *round, list []netstate.Change) netstate.Kinds {
+	var touched netstate.Kinds
+	appended := map[object]bool{} // has appends in the batch
+	start := 0
+	flush := func(end int) {
+		if start < end {
+			touched |= l.batch(r, list[start:end])
+		}
+		start = end
+		clear(appended)
+	}
+	for i, c := range list {
+		o := objectOf(c)
+		switch c.Op {
+		case netstate.RuleAppend:
+			appended[o] = true
+		case netstate.RuleDelete:
+			if appended[o] {
+				flush(i)
+			}
+			if r.failed[o] {
+				flush(i)
+				start = i + 1
+			}
+		}
+	}
+	flush(len(list))
+	return touched
+}
+
+// batch carries changes out together, and keeps the record true before and
+// after.
+func (l *Loop) batch(r *round, list []netstate.Change) netstate.Kinds {
+	var touched netstate.Kinds
+	var adds []netstate.Endpoint
+	for _, c := range list {
+		o := objectOf(c)
+		r.now[o] = true
+		touched |= o.kinds()
+		switch c.Op {
+		case netstate.EndpointAdd:
+			adds = append(adds, c.Endpoint)
+		case netstate.LimitsSet:
+			l.recorded(l.o.Record.SetLimits(l.snap.Limits, c.Limits))
+		}
+	}
+	if len(adds) > 0 {
+		l.recorded(l.o.Record.Announce(adds...))
+	}
+	var failed []netstate.Endpoint
+	errs := l.o.Kernel.Apply(list)
+	for i, c := range list {
+		err := errs[i]
+		l.note(r, c, err)
+		if err != nil && c.Op == netstate.EndpointAdd {
+			failed = append(failed, c.Endpoint)
+		}
+	}
+	if len(failed) > 0 {
+		// Announced and never made, it would pass for ours when somebody else
+		// makes it.
+		l.recorded(l.o.Record.Forget(failed...))
+	}
+	if len(adds) > len(failed) {
+		l.settle(r, adds)
+	}
+	return touched
+}
+
+// settle writes the ids of endpoints that were just added into the record.
+func (l *Loop) settle(r *round, adds []netstate.Endpoint) {
+	if !l.read(netstate.Hints{Kinds: netstate.KindEndpoints, Reason: r.Trigger}, time.Now()) {
+		return
+	}
+	added := make(map[netip.Addr]netstate.Endpoint, len(adds))
+	for _, e := range adds {
+		added[e.Addr] = e
+	}
+	var found []netstate.Endpoint
+	for _, e := range l.snap.Endpoints {
+		if a, ok := added[e.Addr]; ok && a.Link == e.Link && e.Port == 0 && e.Flags&netstate.ImplicitFlag == 0 {
+			if _, known := l.o.Record.Owned().Endpoints[e.Addr]; known {
+				found = append(found, e)
+			}
+		}
+	}
+	if len(found) > 0 {
+		l.recorded(l.o.Record.Settle(found...))
+	}
+}
+
+// adopt takes endpoints for ours that are exactly what the plan wants, where no
+// record says whose they are. It tells whether there were any.
+func (l *Loop) adopt() bool {
+	var found []netstate.Endpoint
+	for _, w := range l.plan.Endpoints {
+		for _, e := range l.snap.Endpoints {
+			if e.Addr == w.Addr && e.Link == w.Link && e.Port == 0 && e.Flags == w.Flags {
+				found = append(found, e)
+			}
+		}
+	}
+	if len(found) > 0 {
+		l.recorded(l.o.Record.Settle(found...))
+	}
+	return len(found) > 0
+}
+
+// recorded notes the outcome of a write to the record. A record that cannot be
+// written does not stop the work: it only makes endpoints ours by their looks
+// alone after the next start.
+func (l *Loop) recorded(err error) {
+	if err != nil && (l.recordErr == nil || l.recordErr.Error() != err.Error()) {
+		l.log.Error("write state record", zap.Error(err))
+	}
+	l.recordErr = err
+}
+
+// note counts, logs and remembers one change. A failure that is the same as
+// before is only counted.
+func (l *Loop) note(r *round, c netstate.Change, err error) {
+	e := Event{Time: time.Now(), Change: c, Text: c.Text(l.names), Trigger: r.Trigger}
+	if err != nil {
+		r.Failed++
+		l.counters.Failures[c.Op]++
+		e.Err = err.Error()
+		before := l.failures[objectOf(c)]
+		l.fail(r, c, err)
+		if before != nil {
+			return
+		}
+	} else {
+		r.Changed++
+		l.counters.Changes[c.Op]++
+		l.log.Info(e.Text, l.fields(c, r)...)
+	}
+	l.seq++
+	e.Seq = l.seq
+	l.recent = append(l.recent, e)
+	if n := len(l.recent); n > maxRecent {
+		l.recent = l.recent[n-maxRecent:]
+	}
+}
+
+// fields are the details of a change that logs can be searched by.
+func (l *Loop) fields(c netstate.Change, r *round) []zap.Field {
+	f := []zap.Field{zap.String("reason", c.Reason), zap.String("trigger", r.Trigger)}
+	if i := c.Link(); i != 0 {
+		f = append(f, zap.String("link", l.names.Name(i)))
+	}
+	switch o := objectOf(c); o.kind {
+	case objectRoute:
+		f = append(f, zap.Uint32("table", o.table))
+	case objectRules:
+		f = append(f, zap.Stringer("address", o.addr))
+		if c.Rule.Table != 0 {
+			f = append(f, zap.Uint32("table", c.Rule.Table))
+		}
+	case objectEndpoint:
+		f = append(f, zap.Stringer("address", o.addr))
+	}
+	return f
+}

@@ -1,0 +1,285 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/subflowd/subflowd/internal/config"
+	"github.com/subflowd/subflowd/internal/diff"
+	"github.com/subflowd/subflowd/internal/netstate"
+	"github.com/subflowd/subflowd/internal/plan"
+	"github.com/subflowd/subflowd/internal/trigger"
+)
+
+// Periods of the loop that are no part of the configuration.
+var (
+	// resyncJitter keeps hosts that were started together apart.
+	resyncJitter = 0.1
+	// readBackoff spaces reads that failed, and subscriptions that ended.
+	readBackoff = trigger.Backoff{Min: 100 * time.Millisecond, Max: 30 * time.Second, Jitter: 0.2}
+)
+
+// Options are what a loop works with.
+type Options struct {
+	Kernel  Kernel
+	Watcher Watcher // not needed by Once and Cleanup
+	Record  Record
+	Config  config.Config
+	Log     *zap.Logger
+	// Tick bounds the time between two full reads from above, besides the
+	// configuration; 0: it does not. It is for a service manager's watchdog.
+	Tick time.Duration
+	// OnRound is called by the loop after every round; OnTick after every full
+	// read. Either may be nil; neither may block.
+	OnRound func(*View)
+	OnTick  func()
+}
+
+// Loop keeps the kernel as planned. Its fields belong to the goroutine that
+// calls Run or Once; the exported methods besides may be called by any.
+type Loop struct {
+	o   Options
+	cfg config.Config
+	log *zap.Logger
+
+	slot      *trigger.Slot
+	requests  chan chan struct{}
+	configs   chan config.Config
+	sockets   chan struct{} // a connection came or went
+	overflows atomic.Uint64
+	watchErr  atomic.Pointer[error]
+
+	gate     trigger.Gate
+	snap     *netstate.Snapshot
+	plan     *plan.Plan
+	changes  diff.Changes
+	wishes   map[object]wish
+	carriers carriers
+	expiry   expiry
+	held     map[object]settled
+	fights   trigger.Fights[object]
+	failures map[object]*failure
+	lingers  map[lingerKey]*linger
+	reading  retry // the kernel could not be read
+	names    netstate.Names
+
+	recordErr error
+	resync    time.Time
+	fightDue  time.Time
+	due       time.Time // when the loop acts by itself
+	poked     bool      // lingering endpoints are to be looked at
+	waiters   []chan struct{}
+	unwatch   context.CancelFunc // ends WatchConnections
+
+	since    map[findingKey]time.Time
+	counters Counters
+	recent   []Event
+	seq      uint64
+	started  time.Time
+
+	view    atomic.Pointer[View]
+	mu      sync.Mutex
+	changed chan struct{}
+	wg      sync.WaitGroup
+}
+
+// retry is something that failed and is tried again.
+type retry struct {
+	err   error
+	tries int
+	next  time.Time
+}
+
+func (r *retry) failed(err error, now time.Time) {
+	r.tries++
+	r.err = err
+	r.next = now.Add(readBackoff.Pause(r.tries, rand.Float64()))
+}
+
+// New makes a loop; nothing happens before Run or Once.
+func New(o Options) *Loop {
+	if o.Log == nil {
+		o.Log = zap.NewNop()
+	}
+	l := &Loop{
+		o: o, cfg: o.Config, log: o.Log, slot: trigger.NewSlot(), started: time.Now(),
+		requests: make(chan chan struct{}), configs: make(chan config.Config), sockets: make(chan struct{}, 1),
+		held: map[object]settled{}, failures: map[object]*failure{}, lingers: map[lingerKey]*linger{},
+		names: netstate.Names{}, since: map[findingKey]time.Time{}, changed: make(chan struct{}),
+	}
+	l.counters.Changes = map[netstate.Op]uint64{}
+	l.counters.Failures = map[netstate.Op]uint64{}
+	l.view.Store(&View{Started: l.started, Config: o.Config, Names: l.names})
+	return l
+}
+
+// View is the newest view; never nil.
+func (l *Loop) View() *View { return l.view.Load() }
+
+// Changed returns a channel that is closed with the next view.
+func (l *Loop) Changed() <-chan struct{} {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.changed
+}
+
+// Reconcile reads everything again, puts it right, and returns when that is
+// done or ctx ends, with the error of ctx. Changes that fail are no error: the
+// view has them. It needs a running loop.
+func (l *Loop) Reconcile(ctx context.Context) error {
+	done := make(chan struct{})
+	select {
+	case l.requests <- done:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// SetConfig makes the loop follow another configuration. It needs a running
+// loop, and returns the error of ctx if that ends first.
+func (l *Loop) SetConfig(ctx context.Context, c config.Config) error {
+	select {
+	case l.configs <- c:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Run works until ctx ends, and then leaves the kernel as it is. All that it
+// started has ended when it returns.
+func (l *Loop) Run(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer l.wg.Wait()
+	defer cancel()
+	subscribed := make(chan struct{})
+	l.wg.Go(func() { l.watch(ctx, subscribed) })
+	// Read only when events can no longer be missed.
+	select {
+	case <-subscribed:
+	case <-ctx.Done():
+		return
+	}
+	l.slot.Put(full("start"), time.Now())
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for l.wait(ctx, timer) {
+		l.round(l.take(time.Now()))
+		l.watchConnections(ctx)
+		for _, done := range l.waiters {
+			close(done)
+		}
+		l.waiters = nil
+	}
+}
+
+// wait returns true when a round is to be made, false when ctx has ended.
+func (l *Loop) wait(ctx context.Context, timer *time.Timer) bool {
+	for ctx.Err() == nil {
+		now := time.Now()
+		wake := l.slot.Wake()
+		due := l.due
+		if l.slot.Pending() || l.poked {
+			// Further events change nothing until the gate opens.
+			due, wake = now, nil
+		}
+		pause := max(l.gate.Wait(now), due.Sub(now))
+		if pause <= 0 {
+			return true
+		}
+		timer.Reset(pause)
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+		case <-wake:
+		case <-l.sockets:
+			l.poked = true
+		case done := <-l.requests:
+			l.waiters = append(l.waiters, done)
+			l.slot.Put(full("asked to"), now)
+		case c := <-l.configs:
+			l.cfg = c
+			l.resync = time.Time{}
+			l.slot.Put(full("configuration"), now)
+		}
+	}
+	return false
+}
+
+var errWatchEnded = errors.New("the subscription ended")
+
+// watch subscribes, again and again: a watcher may fail, but not die.
+func (l *Loop) watch(ctx context.Context, subscribed chan<- struct{}) {
+	var once sync.Once
+	for tries := 1; ; tries++ {
+		begun := time.Now()
+		first := true
+		err := l.o.Watcher.Watch(ctx, func() {
+			l.watchErr.Store(nil)
+			if tries > 1 && first {
+				l.hint(full("subscribed again"))
+			}
+			first = false
+			once.Do(func() { close(subscribed) })
+		}, l.hint)
+		if ctx.Err() != nil {
+			return
+		}
+		if err == nil {
+			err = errWatchEnded
+		}
+		l.watchErr.Store(&err)
+		once.Do(func() { close(subscribed) })
+		l.slot.Put(full("subscription lost"), time.Now())
+		if time.Since(begun) > readBackoff.Max {
+			tries = 1
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(readBackoff.Pause(tries, rand.Float64())):
+		}
+	}
+}
+
+// hint takes a hint of the watcher, from its goroutine.
+func (l *Loop) hint(h netstate.Hints) {
+	if h.Full {
+		l.overflows.Add(1)
+	}
+	l.slot.Put(h, time.Now())
+}
+
+// watchConnections listens for connections while an endpoint waits for them,
+// and only then: a busy server has thousands of such events.
+func (l *Loop) watchConnections(ctx context.Context) {
+	switch {
+	case len(l.lingers) > 0 && l.unwatch == nil:
+		inner, cancel := context.WithCancel(ctx)
+		l.unwatch = cancel
+		l.wg.Go(func() {
+			// Without events the growing looks remain.
+			_ = l.o.Watcher.WatchConnections(inner, func() {
+				select {
+				case l.sockets <- struct{}{}:
+				default:
+				}
+			})
+		})
+	case len(l.lingers) == 0 && l.unwatch != nil:
+		l.unwatch()
+		l.unwatch = nil
+	}
+}

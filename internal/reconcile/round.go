@@ -1,0 +1,301 @@
+package reconcile
+
+import (
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/subflowd/subflowd/internal/diff"
+	"github.com/subflowd/subflowd/internal/netstate"
+	"github.com/subflowd/subflowd/internal/plan"
+	"github.com/subflowd/subflowd/internal/trigger"
+)
+
+// maxPasses bounds how often one round looks again after its own changes.
+const maxPasses = 8
+
+// Pauses before a change that failed is tried again. By itself the loop waits
+// longer and longer; an event may well be what the change waited for (an
+// address that became usable), so after one it is tried sooner.
+var (
+	retryBackoff = trigger.Backoff{Min: 100 * time.Millisecond, Max: 30 * time.Second, Jitter: 0.2}
+	eventBackoff = trigger.Backoff{Min: 100 * time.Millisecond, Max: 5 * time.Second}
+)
+
+// failure is an object that could not be brought to what the plan wants.
+type failure struct {
+	wish  wish
+	err   error
+	last  time.Time
+	tries int
+	next  time.Time
+}
+
+// errNotShown is the failure of a change that the kernel acknowledged.
+var errNotShown = errors.New("the kernel took the change and does not show it")
+
+// settled is an object that one of our changes brought to what the plan wants.
+type settled struct {
+	wish wish
+	at   time.Time
+}
+
+// round is one pass from hints to verification.
+type round struct {
+	Round
+	at     time.Time       // the moment of the event
+	event  bool            // it was caused by the kernel or a person, not by time
+	looked bool            // lingering endpoints were looked at
+	now    map[object]bool // tried in this pass
+	tried  map[object]wish // tried in earlier passes, with the digest of the changes
+	failed map[object]bool
+}
+
+// round reads what the hints name and works until the kernel matches, or what
+// is left has failed or has to wait.
+func (l *Loop) round(h netstate.Hints, at time.Time, event bool) {
+	now := time.Now()
+	r := &round{
+		Round: Round{Trigger: h.Reason, Started: now}, at: at, event: event,
+		now: map[object]bool{}, tried: map[object]wish{}, failed: map[object]bool{},
+	}
+	l.counters.Rounds++
+	if l.read(h, at) {
+		for range maxPasses {
+			if !l.pass(r) {
+				break
+			}
+		}
+	}
+	end := time.Now()
+	r.Took = end.Sub(now)
+	l.gate.Done(end, r.Took)
+	if h.Full {
+		l.setResync(end)
+	}
+	l.fights.Expire(end)
+	for o, s := range l.held {
+		if s.wish == 0 && end.Sub(s.at) > trigger.FightQuiet {
+			delete(l.held, o)
+		}
+	}
+	l.publish(r)
+	l.setTimers(end)
+	if l.o.OnRound != nil {
+		l.o.OnRound(l.View())
+	}
+	if h.Full && l.o.OnTick != nil {
+		l.o.OnTick()
+	}
+}
+
+// read refreshes the snapshot and tells whether it can be worked with.
+func (l *Loop) read(h netstate.Hints, at time.Time) bool {
+	if l.reading.tries > 0 {
+		h.Merge(full("")) // what was missed meanwhile is not known
+	}
+	if h.Empty() && l.snap != nil {
+		return true
+	}
+	if h.Full {
+		l.counters.FullReads++
+	}
+	snap, err := l.o.Kernel.Refresh(h)
+	now := time.Now()
+	if err != nil {
+		l.counters.ReadErrors++
+		if l.reading.err == nil || l.reading.err.Error() != err.Error() {
+			l.log.Error("read kernel state", zap.Error(err), zap.String("trigger", h.Reason))
+		}
+		l.reading.failed(err, now)
+		return false
+	}
+	l.reading = retry{}
+	l.snap = snap
+	l.carriers.see(snap.Links, at)
+	l.expiry.see(snap.Routes, now)
+	l.learnNames()
+	return true
+}
+
+// learnNames keeps the names of links that are gone, for the lines about them.
+// Views share the map, so that it is replaced, never changed.
+func (l *Loop) learnNames() {
+	for _, x := range l.snap.Links {
+		if l.names[x.Index] != x.Name {
+			n := l.snap.Names()
+			for i, s := range l.names {
+				if _, ok := n[i]; !ok {
+					n[i] = s
+				}
+			}
+			l.names = n
+			return
+		}
+	}
+}
+
+// decide computes the plan and the changes from what was read last.
+func (l *Loop) decide(now time.Time) {
+	grace, _ := l.carriers.inGrace(now)
+	hold, _ := l.carriers.flaps.Held(now)
+	owned := l.o.Record.Owned()
+	l.plan = plan.Desired(plan.Input{Config: l.cfg, Snapshot: l.snap, Owned: owned, Grace: grace, Hold: hold})
+	l.changes = diff.Diff(diff.Input{
+		Snapshot: l.snap, Plan: l.plan, Owned: owned, Routing: l.cfg.Routing, Foreign: l.cfg.ForeignEndpoints,
+	})
+	l.wishes = wishes(l.plan)
+}
+
+// pass decides and acts once, and tells whether there may be more to do. The
+// pass that finds nothing is the verification of those before it.
+func (l *Loop) pass(r *round) bool {
+	l.decide(time.Now())
+	if !l.o.Record.Owned().Known && l.adopt() {
+		l.decide(time.Now())
+	}
+	left := digests(l.changes)
+	l.verify(r, left)
+
+	touched := l.apply(r, l.choose(r, left, l.changes.Up))
+	if l.vacate(r) {
+		touched |= netstate.KindEndpoints
+	}
+	touched |= l.apply(r, l.choose(r, left, l.changes.Down))
+	for o := range r.now {
+		r.tried[o] = left[o]
+	}
+	clear(r.now)
+	if touched == 0 {
+		return false
+	}
+	return l.read(netstate.Hints{Kinds: touched, Reason: r.Trigger}, time.Now())
+}
+
+// digests digests the changes that are to be made, by object.
+func digests(c diff.Changes) map[object]wish {
+	if c.Empty() {
+		return nil
+	}
+	d := map[object]wish{}
+	for _, list := range [][]netstate.Change{c.Up, c.Down} {
+		for _, x := range list {
+			x.Reason = ""
+			o := objectOf(x)
+			d[o] = d[o]*31 + digest(x)
+		}
+	}
+	return d
+}
+
+// verify compares what earlier passes and rounds tried with what is left now.
+func (l *Loop) verify(r *round, left map[object]wish) {
+	now := time.Now()
+	for o := range r.tried {
+		if _, ok := left[o]; !ok {
+			l.held[o] = settled{l.wishes[o], now}
+			l.fights.Repaired(o)
+		}
+	}
+	for o, s := range l.held {
+		if l.wishes[o] != s.wish {
+			delete(l.held, o)
+		}
+	}
+	for o, f := range l.failures {
+		// A wish that changed deserves a fresh attempt.
+		if _, ok := left[o]; !ok || f.wish != l.wishes[o] {
+			delete(l.failures, o)
+		}
+	}
+	for _, list := range [][]netstate.Change{l.changes.Up, l.changes.Down} {
+		for _, c := range list {
+			o := objectOf(c)
+			if was, ok := r.tried[o]; ok && was == left[o] && !r.failed[o] {
+				l.fail(r, c, errNotShown)
+			}
+		}
+	}
+}
+
+// fail notes that a change failed. Only the first failure of an object in a
+// round counts; it is logged when it is not the one that was logged last.
+func (l *Loop) fail(r *round, c netstate.Change, err error) {
+	o, now := objectOf(c), time.Now()
+	if r.failed[o] {
+		return
+	}
+	r.failed[o] = true
+	f := l.failures[o]
+	if f == nil {
+		f = &failure{wish: l.wishes[o]}
+		l.failures[o] = f
+	}
+	if f.err == nil || f.err.Error() != err.Error() {
+		l.log.Warn(c.Text(l.names), append(l.fields(c, r), zap.Error(err))...)
+	}
+	f.err = err
+	f.tries++
+	f.last = now
+	f.next = now.Add(retryBackoff.Pause(f.tries, rand.Float64()))
+}
+
+// choose takes the changes that may be made now: not those of objects that
+// failed and wait for another attempt, nor of those that somebody keeps undoing.
+func (l *Loop) choose(r *round, left map[object]wish, list []netstate.Change) []netstate.Change {
+	now := time.Now()
+	verdicts := map[object]bool{}
+	var chosen []netstate.Change
+	for _, c := range list {
+		o := objectOf(c)
+		ok, known := verdicts[o]
+		if !known {
+			ok = l.may(r, o, left[o], now)
+			verdicts[o] = ok
+		}
+		if ok && !l.lacksRouting(c) {
+			chosen = append(chosen, c)
+		}
+	}
+	return chosen
+}
+
+func (l *Loop) may(r *round, o object, d wish, now time.Time) bool {
+	if was, ok := r.tried[o]; r.failed[o] || ok && was == d {
+		return false
+	}
+	if f := l.failures[o]; f != nil {
+		if r.event {
+			f.next = earlier(f.next, f.last.Add(eventBackoff.Pause(f.tries, 0)))
+		}
+		if f.next.After(now) {
+			return false
+		}
+	}
+	if s, ok := l.held[o]; ok && s.wish == l.wishes[o] {
+		return l.fights.Undone(o, now) == 0
+	}
+	return true
+}
+
+// lacksRouting tells whether an endpoint is to be added whose rules or default
+// route could not be made. Each connection tries an endpoint once: one that
+// comes before its routing is lost for all of them.
+func (l *Loop) lacksRouting(c netstate.Change) bool {
+	if c.Op != netstate.EndpointAdd {
+		return false
+	}
+	family := netstate.FamilyOf(c.Endpoint.Addr)
+	if l.failures[rulesObject(family, c.Endpoint.Addr)] != nil {
+		return true
+	}
+	for _, p := range l.plan.Paths {
+		if p.Link == c.Endpoint.Link && p.Family == family {
+			o := routeObject(netstate.Route{Family: family, Table: p.Table, Dst: family.Default()})
+			return l.failures[o] != nil
+		}
+	}
+	return false
+}
