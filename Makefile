@@ -87,7 +87,6 @@ check-lint:
 
 .PHONY: fmt
 fmt: ## rewrite the sources as `make check` wants them
-	$(GO) fmt ./... >/dev/null
 	$(TOOL) golangci-lint fmt
 
 .PHONY: install
