@@ -1,0 +1,188 @@
+// Package record keeps the state record and the lock.
+//
+// Endpoints and limits carry no mark of who made them, so the record names
+// ours. It is written before the change that it names, lives on a tmpfs, and
+// belongs to one boot and one network namespace: what another boot or
+// namespace wrote counts for nothing. The files: record (the store), encoding
+// (the file's content), lock (one daemon for each namespace), holder (who has
+// the lock).
+package record
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"net/netip"
+	"os"
+	"path/filepath"
+
+	"github.com/subflowd/subflowd/internal/netstate"
+)
+
+// FileName is the name of the record in the state directory.
+const FileName = "state.json"
+
+// maxSize bounds what is read: 255 endpoints take about 20 kB.
+const maxSize = 1 << 20
+
+// Store is the record in memory, and on disk after each method that returns
+// nil. One that returns an error has changed the record in memory alone; the
+// next call writes all of it. It is used by one goroutine.
+type Store struct {
+	dir    string
+	bootID string
+	cookie uint64
+	now    netstate.Ownership // its map and what it points to are never changed
+	disk   []byte             // what the file holds; nil: unknown or none
+}
+
+// Open reads the record in dir, which need not exist, for the boot and the
+// network namespace (SO_NETNS_COOKIE) that the caller is in. It always returns
+// a store. The ownership is not Known when there is no record of this boot and
+// namespace. The error says in what way a record that is there cannot be used,
+// and what follows; a missing one and one of another boot are no errors.
+func Open(dir, bootID string, cookie uint64) (*Store, netstate.Ownership, error) {
+	s := &Store{dir: dir, bootID: bootID, cookie: cookie}
+	b, err := read(s.path())
+	if errors.Is(err, fs.ErrNotExist) {
+		return s, s.now, nil
+	}
+	var own netstate.Ownership
+	if err == nil {
+		own, err = decode(b, bootID, cookie)
+	}
+	if err != nil {
+		return s, s.now, fmt.Errorf("read state record %s: %w: endpoints made before count as foreign unless they are exactly as planned", s.path(), err)
+	}
+	if own.Known {
+		s.now, s.disk = own, b
+	}
+	return s, s.now, nil
+}
+
+func read(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, bare(err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxSize+1))
+	if err == nil && len(b) > maxSize {
+		err = errors.New("too large")
+	}
+	return b, bare(err)
+}
+
+// bare drops the operation and the path, which the callers name.
+func bare(err error) error {
+	var p *fs.PathError
+	if errors.As(err, &p) {
+		return p.Err
+	}
+	return err
+}
+
+func (s *Store) path() string { return filepath.Join(s.dir, FileName) }
+
+// Owned is what the record says now. It is not changed by later calls.
+func (s *Store) Owned() netstate.Ownership { return s.now }
+
+// Announce names endpoints that are about to be added. Their ids are the
+// kernel's choice and not known yet.
+func (s *Store) Announce(eps ...netstate.Endpoint) error {
+	return s.endpoints(eps, func(m map[netip.Addr]netstate.Endpoint, e netstate.Endpoint) {
+		m[e.Addr] = netstate.Endpoint{Addr: e.Addr, Link: e.Link}
+	})
+}
+
+// Settle names endpoints of ours that exist, with their ids.
+func (s *Store) Settle(eps ...netstate.Endpoint) error {
+	return s.endpoints(eps, func(m map[netip.Addr]netstate.Endpoint, e netstate.Endpoint) {
+		m[e.Addr] = netstate.Endpoint{Addr: e.Addr, Link: e.Link, ID: e.ID}
+	})
+}
+
+// Forget takes endpoints out that do not exist, or are not ours.
+func (s *Store) Forget(eps ...netstate.Endpoint) error {
+	return s.endpoints(eps, func(m map[netip.Addr]netstate.Endpoint, e netstate.Endpoint) {
+		delete(m, e.Addr)
+	})
+}
+
+func (s *Store) endpoints(eps []netstate.Endpoint, change func(map[netip.Addr]netstate.Endpoint, netstate.Endpoint)) error {
+	m := maps.Clone(s.now.Endpoints)
+	if m == nil {
+		m = map[netip.Addr]netstate.Endpoint{}
+	}
+	for _, e := range eps {
+		e.Addr = e.Addr.Unmap()
+		change(m, e)
+	}
+	s.now.Endpoints = m
+	return s.write()
+}
+
+// SetLimits says which limits are about to be set, and which were found; what
+// was found is kept from the first time only.
+func (s *Store) SetLimits(found, set netstate.Limits) error {
+	if s.now.LimitsFound == nil {
+		s.now.LimitsFound = &found
+	}
+	s.now.LimitsSet = &set
+	return s.write()
+}
+
+// Remove deletes the record and all that it says.
+func (s *Store) Remove() error {
+	s.now, s.disk = netstate.Ownership{}, nil
+	if err := os.Remove(s.path()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove state record %s: %w", s.path(), bare(err))
+	}
+	return nil
+}
+
+// write replaces the file at once, so that a reader and a crash see the old or
+// the new content. There is no fsync: the record must not outlive the boot.
+func (s *Store) write() error {
+	s.now.Known = true
+	b, err := encode(s.now, s.bootID, s.cookie)
+	if err == nil && s.disk != nil && bytes.Equal(b, s.disk) {
+		return nil
+	}
+	if err == nil {
+		err = s.replace(b)
+	}
+	if err != nil {
+		return fmt.Errorf("write state record %s: %w: after a restart, endpoints that it does not name count as foreign unless they are exactly as planned", s.path(), err)
+	}
+	s.disk = b
+	return nil
+}
+
+func (s *Store) replace(b []byte) error {
+	// One name is enough, because the lock lets one daemon write; what a crash
+	// left under it is overwritten.
+	temp := s.path() + ".new"
+	err := os.WriteFile(temp, b, 0o644)
+	if errors.Is(err, fs.ErrNotExist) {
+		if err = os.MkdirAll(s.dir, 0o755); err == nil {
+			err = os.WriteFile(temp, b, 0o644)
+		}
+	}
+	if err == nil {
+		err = os.Rename(temp, s.path())
+	}
+	if err != nil {
+		_ = os.Remove(temp)
+		s.disk = nil // the next call tries again, whatever it has to say
+		var link *os.LinkError
+		if errors.As(err, &link) {
+			err = link.Err
+		}
+		return bare(err)
+	}
+	return nil
+}
