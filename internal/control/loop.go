@@ -34,7 +34,11 @@ func (b *loopBackend) Status() status.Document {
 	return Document(b.loop.View(), b.daemon, time.Now())
 }
 
-func (b *loopBackend) Plan() status.Plan { return PlanOf(b.loop.View()) }
+func (b *loopBackend) Plan() status.Plan {
+	p := PlanOf(b.loop.View())
+	p.Namespace = b.daemon.Namespace
+	return p
+}
 
 func (b *loopBackend) Changed() <-chan struct{} { return b.loop.Changed() }
 

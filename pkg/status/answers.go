@@ -11,8 +11,10 @@ type Change struct {
 
 // Plan is the answer to GET /v1/plan: what would change now.
 type Plan struct {
-	Schema  int      `json:"schema"`
-	Changes []Change `json:"changes"`
+	Schema int `json:"schema"`
+	// Namespace is the cookie of the network namespace that the plan is for; 0: not known.
+	Namespace uint64   `json:"namespace"`
+	Changes   []Change `json:"changes"`
 	// Kept are changes that wait: endpoints that go once no connection depends on them.
 	Kept []Change `json:"kept"`
 	// Findings are what the plan could not do, or leaves alone.

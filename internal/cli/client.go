@@ -1,0 +1,171 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/subflowd/subflowd/pkg/status"
+)
+
+const (
+	answerTimeout = 10 * time.Second
+	busyTimeout   = 5 * time.Second // how long a full socket is tried again
+	maxAnswer     = 16 << 20
+)
+
+// client asks the daemon over its control socket.
+type client struct {
+	socket string
+	http   *http.Client
+}
+
+func (a *app) client() *client {
+	dialer := net.Dialer{}
+	return &client{socket: a.socket, http: &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return dialer.DialContext(ctx, "unix", a.socket)
+		},
+		DisableKeepAlives: true,
+	}}}
+}
+
+// ask sends a request, decodes the answer into document, and returns it as it
+// came. Errors carry their exit code.
+func (c *client) ask(ctx context.Context, method, path string, document any) (json.RawMessage, error) {
+	code, body, err := c.patiently(ctx, method, path)
+	if err != nil {
+		return nil, c.unreachable(err)
+	}
+	if code != http.StatusOK {
+		return nil, c.refused(code, body)
+	}
+	var head struct {
+		Schema int `json:"schema"`
+	}
+	if err := json.Unmarshal(body, &head); err != nil || head.Schema == 0 {
+		return nil, c.stranger()
+	}
+	if head.Schema > status.Schema {
+		return nil, &exitError{
+			code: ExitNo, err: fmt.Errorf("read the answer of subflowd: its schema is %d, and only %d is known here", head.Schema, status.Schema),
+			remedy: "update subflowctl",
+		}
+	}
+	if err := json.Unmarshal(body, document); err != nil {
+		return nil, c.stranger()
+	}
+	return body, nil
+}
+
+// patiently asks again for a while when the daemon has no place for another
+// client: it says so without reading the request, whence the broken pipes.
+func (c *client) patiently(ctx context.Context, method, path string) (int, []byte, error) {
+	end := time.Now().Add(busyTimeout)
+	for pause := 10 * time.Millisecond; ; pause = min(2*pause, 500*time.Millisecond) {
+		code, body, err := c.once(ctx, method, path)
+		busy := err == nil && code == http.StatusServiceUnavailable || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
+		if !busy || time.Now().After(end) {
+			return code, body, err
+		}
+		select {
+		case <-time.After(pause/2 + rand.N(pause)):
+		case <-ctx.Done():
+			return code, body, err
+		}
+	}
+}
+
+func (c *client) once(ctx context.Context, method, path string) (int, []byte, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://subflowd"+path, nil)
+	if err != nil {
+		return 0, nil, err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return 0, nil, err
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	return resp.StatusCode, body, err
+}
+
+// unreachable names the socket and what to do about it.
+func (c *client) unreachable(err error) error {
+	out := &exitError{code: ExitUnreachable, remedy: "is the service running? systemctl status subflowd"}
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		out.err = fmt.Errorf("reach subflowd at %s: the socket does not exist: %w", c.socket, fs.ErrNotExist)
+	case errors.Is(err, syscall.ECONNREFUSED):
+		out.err = fmt.Errorf("reach subflowd at %s: nobody listens: %w", c.socket, syscall.ECONNREFUSED)
+	case errors.Is(err, fs.ErrPermission):
+		out.code, out.err = ExitPermission, fmt.Errorf("reach subflowd at %s: %w", c.socket, fs.ErrPermission)
+		out.remedy = "the socket and its directories let everybody in by default: ls -ld " + c.socket
+	case errors.Is(err, context.DeadlineExceeded):
+		out.err = fmt.Errorf("reach subflowd at %s: no answer: %w", c.socket, context.DeadlineExceeded)
+	default:
+		out.err = fmt.Errorf("reach subflowd at %s: %w", c.socket, rootCause(err))
+	}
+	return out
+}
+
+// rootCause drops the URL that net/http puts before an error.
+func rootCause(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return op.Err
+	}
+	return err
+}
+
+func (c *client) stranger() error {
+	return &exitError{
+		code: ExitUnreachable, err: fmt.Errorf("reach subflowd at %s: another program answers there", c.socket),
+		remedy: "name the daemon's socket: --socket PATH",
+	}
+}
+
+func (c *client) refused(code int, body []byte) error {
+	var f status.Failure
+	if err := json.Unmarshal(body, &f); err != nil || f.Error == "" {
+		return c.stranger()
+	}
+	out := &exitError{code: ExitNo, err: errors.New(f.Error), remedy: f.Remedy}
+	switch code {
+	case http.StatusForbidden:
+		out.code = ExitPermission
+	case http.StatusServiceUnavailable:
+		out.code = ExitUnreachable
+	}
+	return out
+}
+
+// get asks with the usual patience.
+func (c *client) get(path string, document any) (json.RawMessage, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), answerTimeout)
+	defer cancel()
+	return c.ask(ctx, http.MethodGet, path, document)
+}
+
+// isUnreachable tells whether an error means that no daemon answered.
+func isUnreachable(err error) bool {
+	var e *exitError
+	return errors.As(err, &e) && e.code == ExitUnreachable
+}
+
+// sentence begins a text with a capital.
+func sentence(s string) string {
+	if s == "" {
+		return s
+	}
+	return strings.ToUpper(s[:1]) + s[1:]
+}

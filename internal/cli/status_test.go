@@ -1,0 +1,126 @@
+package cli
+
+import (
+	"encoding/json"
+	"flag"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/subflowd/subflowd/pkg/status"
+)
+
+var update = flag.Bool("update", false, "write the texts that are found to testdata")
+
+// documents are those that internal/control makes of the views of its tests.
+func documents(t *testing.T) map[string]*status.Document {
+	t.Helper()
+	files, err := filepath.Glob("../control/testdata/*.json")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no documents: %v", err)
+	}
+	docs := map[string]*status.Document{}
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var d status.Document
+		if err := json.Unmarshal(text, &d); err != nil {
+			t.Fatalf("%s: %v", f, err)
+		}
+		docs[strings.TrimSuffix(filepath.Base(f), ".json")] = &d
+	}
+	return docs
+}
+
+func TestStatusText(t *testing.T) {
+	for name, d := range documents(t) {
+		t.Run(name, func(t *testing.T) {
+			found := statusText(d, false)
+			file := filepath.Join("testdata", "status", name+".txt")
+			if *update {
+				if err := os.WriteFile(file, []byte(found), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(string(want), found); diff != "" {
+				t.Errorf("%s (- wanted, + found; -update writes it)\n%s", file, diff)
+			}
+			for _, line := range strings.Split(found, "\n") {
+				if n := utf8.RuneCountInString(line); n > width {
+					t.Errorf("%d columns: %s", n, line)
+				}
+			}
+		})
+	}
+}
+
+var sgr = regexp.MustCompile("\x1b\\[[0-9;]*m")
+
+func TestColoursChangeNoLetter(t *testing.T) {
+	for name, d := range documents(t) {
+		coloured := statusText(d, true)
+		if !sgr.MatchString(coloured) {
+			t.Errorf("%s: no colours", name)
+		}
+		if diff := cmp.Diff(statusText(d, false), sgr.ReplaceAllString(coloured, "")); diff != "" {
+			t.Errorf("%s: %s", name, diff)
+		}
+	}
+}
+
+// TestStatusOfHugeHosts keeps to the width and to a screen or two whatever the
+// document holds.
+func TestStatusOfHugeHosts(t *testing.T) {
+	d := documents(t)["failing"]
+	long := strings.Repeat("word ", 40) + strings.Repeat("x", 300)
+	for i := range d.Conditions {
+		d.Conditions[i].Text, d.Conditions[i].Remedy, d.Conditions[i].Object = long, long, long
+	}
+	for i := range 500 {
+		d.Ignored = append(d.Ignored, status.Link{Link: "veth123456789" + strconv.Itoa(i), Reason: long})
+		d.Paths[0].Addresses = append(d.Paths[0].Addresses, d.Paths[1].Addresses...)
+		d.Pending = append(d.Pending, d.Pending[0])
+		d.Paths[0].Gateways = append(d.Paths[0].Gateways, d.Paths[1].Gateways...)
+	}
+	d.Daemon.Version, d.Paths[0].Link = long, long
+	text := statusText(d, false)
+	lines := strings.Split(text, "\n")
+	for _, line := range lines {
+		if n := utf8.RuneCountInString(line); n > width {
+			t.Errorf("%d columns: %s", n, line)
+		}
+	}
+	if len(lines) > 150 {
+		t.Errorf("%d lines", len(lines))
+	}
+}
+
+func TestWrap(t *testing.T) {
+	for _, c := range []struct {
+		text string
+		w    int
+		want []string
+	}{
+		{"", 10, []string{""}},
+		{"a b", 10, []string{"a b"}},
+		{"one two three", 8, []string{"one two", "three"}},
+		{"abcdefghijkl m", 8, []string{"abcdefgh", "ijkl m"}},
+		{"é abcdefghijkl", 8, []string{"é", "abcdefgh", "ijkl"}},
+	} {
+		if diff := cmp.Diff(c.want, wrap(c.text, c.w)); diff != "" {
+			t.Errorf("%q: %s", c.text, diff)
+		}
+	}
+}

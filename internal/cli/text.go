@@ -1,0 +1,165 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"golang.org/x/sys/unix"
+)
+
+// width is what all text but commands keeps to.
+const width = 80
+
+// colour is the number of an SGR sequence (ECMA-48, section 8.3.117).
+type colour string
+
+const (
+	plain  colour = ""
+	bold   colour = "1"
+	red    colour = "31"
+	green  colour = "32"
+	yellow colour = "33"
+)
+
+// page builds text for a terminal. What it is given is cleaned: the name of a
+// link may hold any byte but a slash, a colon and white space
+// (dev_valid_name, net/core/dev.c).
+type page struct {
+	b       strings.Builder
+	colours bool
+}
+
+// coloured tells whether the output understands and wants colours
+// (https://no-color.org).
+func (a *app) coloured() bool {
+	return a.env["NO_COLOR"] == "" && a.env["TERM"] != "dumb" && a.env["TERM"] != "" && isTerminal(a.stdout)
+}
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	_, err := unix.IoctlGetTermios(int(f.Fd()), unix.TCGETS)
+	return err == nil
+}
+
+func (p *page) paint(c colour, s string) string {
+	if !p.colours || c == plain || s == "" {
+		return s
+	}
+	return "\x1b[" + string(c) + "m" + s + "\x1b[0m"
+}
+
+func (p *page) line(s string) { p.b.WriteString(strings.TrimRight(s, " ") + "\n") }
+
+// head begins a section.
+func (p *page) head(s string) {
+	p.b.WriteString("\n")
+	p.line(p.paint(bold, s))
+}
+
+// label writes a coloured word and behind it wrapped text; lines after the
+// first begin below the text.
+func (p *page) label(indent int, word string, pad int, c colour, text string) {
+	word = clean(word)
+	column := indent + max(pad, utf8.RuneCountInString(word)+2)
+	lines := wrap(clean(text), width-column)
+	first := strings.Repeat(" ", indent) + p.paint(c, word) + strings.Repeat(" ", column-indent-utf8.RuneCountInString(word))
+	for i, l := range lines {
+		if i == 0 {
+			p.line(first + l)
+		} else {
+			p.line(strings.Repeat(" ", column) + l)
+		}
+	}
+}
+
+// wrap breaks text at blanks so that no line is wider than w; a word that is
+// too long is cut. There is always one line.
+func wrap(text string, w int) []string {
+	w = max(w, 8)
+	var lines []string
+	line := ""
+	for _, word := range strings.Fields(text) {
+		for utf8.RuneCountInString(word) > w {
+			if line != "" {
+				lines = append(lines, line)
+				line = ""
+			}
+			r := []rune(word)
+			lines = append(lines, string(r[:w]))
+			word = string(r[w:])
+		}
+		switch {
+		case line == "":
+			line = word
+		case utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) <= w:
+			line += " " + word
+		default:
+			lines = append(lines, line)
+			line = word
+		}
+	}
+	if line != "" || len(lines) == 0 {
+		lines = append(lines, line)
+	}
+	return lines
+}
+
+// fit pads or cuts a text to exactly w columns; a cut shows as "~".
+func fit(s string, w int) string {
+	n := utf8.RuneCountInString(s)
+	if n > w {
+		return string([]rune(s)[:w-1]) + "~"
+	}
+	return s + strings.Repeat(" ", w-n)
+}
+
+// clean replaces what a terminal would take for a command.
+func clean(s string) string {
+	if strings.IndexFunc(s, unprintable) < 0 {
+		return s
+	}
+	var b strings.Builder
+	for _, r := range s {
+		switch {
+		case r == '\n':
+			b.WriteByte(' ')
+		case unprintable(r):
+			fmt.Fprintf(&b, "\\x%02x", r)
+		default:
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
+
+func unprintable(r rune) bool { return !unicode.IsPrint(r) }
+
+// age is a duration in one unit or two: "45s", "3m", "2h05m", "6d".
+func age(d time.Duration) string {
+	switch {
+	case d < time.Second:
+		return "0s"
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%ds", d/time.Second)
+	case d < time.Hour:
+		return fmt.Sprintf("%dm", d/time.Minute)
+	case d < 48*time.Hour:
+		return fmt.Sprintf("%dh%02dm", d/time.Hour, d%time.Hour/time.Minute)
+	}
+	return fmt.Sprintf("%dd", d/(24*time.Hour))
+}
+
+func count(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return fmt.Sprintf("%d %s", n, many)
+}
