@@ -60,8 +60,7 @@ func (c *Client) Connections(opts ConnectionOptions) ([]Connection, error) {
 			return list, err
 		}
 	}
-	j.join(list)
-	return list, nil
+	return j.join(list), nil
 }
 
 // SubflowsFrom lists the subflows whose local address is a, without their connections. The kernel picks them, so
@@ -197,16 +196,23 @@ func (c *conn) localAddress(a netip.Addr) {
 	copy(b[12:], raw)
 }
 
-// join hands each subflow to the connection with its token, all in one piece of memory.
-func (j *joiner) join(list []Connection) {
+// join hands each subflow to the connection with its token, all in one piece of memory. The kernel's walk goes by
+// position and shows a connection twice when others come while it rests; the second is taken out of the list.
+func (j *joiner) join(list []Connection) []Connection {
 	if j.index == nil {
 		j.index = make(map[uint32]int32, len(list))
 	}
 	clear(j.index)
-	j.counts = append(j.counts[:0], make([]int32, len(list))...)
+	kept := list[:0]
 	for i := range list {
-		j.index[list[i].Token] = int32(i)
+		if _, twice := j.index[list[i].Token]; twice {
+			continue
+		}
+		j.index[list[i].Token] = int32(len(kept))
+		kept = append(kept, list[i])
 	}
+	list = kept
+	j.counts = append(j.counts[:0], make([]int32, len(list))...)
 	total := 0
 	for k := range j.subflows {
 		if i, ok := j.index[j.subflows[k].Token]; ok {
@@ -224,6 +230,7 @@ func (j *joiner) join(list []Connection) {
 			list[i].Subflows = append(list[i].Subflows, j.subflows[k])
 		}
 	}
+	return list
 }
 
 // request starts struct inet_diag_req_v2 with an empty socket id.

@@ -42,6 +42,6 @@
 // # Kernels
 //
 // Everything is read by length and by attribute, so that older and newer kernels work with what they have. The
-// package was tested with Linux 6.18; comments name the version in which a part came. Nothing is deduced from a
+// package is tested with Linux 6.1 and 6.18; comments name the version in which a part came. Nothing is deduced from a
 // version.
 package mptcp

@@ -73,7 +73,8 @@ func (e *Error) Is(target error) bool { return e.meaning != nil && target == e.m
 // textAbsent is what the path manager says where others would give ENOENT (net/mptcp/pm_kernel.c).
 const textAbsent = "address not found"
 
-// textDuplicate covers two causes with one EINVAL before Linux 5.19; newer ones tell them apart by number.
+// textDuplicate goes with one EINVAL for a duplicate address, an id in use and a full table in older kernels (6.1
+// is one); newer ones tell them apart by number.
 const textDuplicate = "too many addresses or duplicate one"
 
 // meaningOf finds the sentinel for an answer to op.

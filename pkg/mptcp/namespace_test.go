@@ -1,6 +1,7 @@
 package mptcp
 
 import (
+	"fmt"
 	"net/netip"
 	"os/exec"
 	"runtime"
@@ -40,6 +41,20 @@ func ip(t testing.TB, args ...string) string {
 		t.Fatalf("ip %s: %v\n%s", strings.Join(args, " "), err, out)
 	}
 	return string(out)
+}
+
+// kernelAtLeast is for what older kernels cannot be held to.
+func kernelAtLeast(t testing.TB, major, minor int) bool {
+	t.Helper()
+	var u unix.Utsname
+	if err := unix.Uname(&u); err != nil {
+		t.Fatal(err)
+	}
+	var x, y int
+	if _, err := fmt.Sscanf(unix.ByteSliceToString(u.Release[:]), "%d.%d", &x, &y); err != nil {
+		t.Fatal(err)
+	}
+	return x > major || (x == major && y >= minor)
 }
 
 func dial(t testing.TB) *Client {

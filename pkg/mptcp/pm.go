@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -108,7 +107,7 @@ func (c *Client) AddEndpoint(e Endpoint) error {
 	}
 	err = fail(opAdd, "endpoint "+e.String(), err)
 	if k := (*Error)(nil); errors.As(err, &k) && k.Errno == unix.EINVAL && strings.Contains(k.Msg, textDuplicate) {
-		k.meaning = c.duplicateOrFull(e.Addr)
+		k.meaning = c.whyNotAdded(e)
 	}
 	return err
 }
@@ -133,17 +132,26 @@ func (c *Client) addEndpoint(e Endpoint) error {
 	return c.genl.run(nil)
 }
 
-// duplicateOrFull tells apart the two causes that kernels before 5.19 report alike.
-func (c *Client) duplicateOrFull(a netip.Addr) error {
+// whyNotAdded tells apart the three causes that kernels such as 6.1 report alike. An address that an implicit
+// endpoint has, asked for with an id, is none of them.
+func (c *Client) whyNotAdded(e Endpoint) error {
 	list, err := c.Endpoints()
 	if err != nil {
 		return nil
 	}
-	same := func(e Endpoint) bool { return e.Addr.Unmap() == a.Unmap() }
-	if slices.ContainsFunc(list, same) {
-		return ErrExist
+	var meaning error = ErrFull
+	for _, x := range list {
+		switch {
+		case x.Addr.Unmap() == e.Addr.Unmap() && (x.Port == 0 || e.Port == 0 || x.Port == e.Port):
+			if x.Flags&FlagImplicit != 0 {
+				return nil
+			}
+			return ErrExist
+		case e.ID != 0 && x.ID == e.ID:
+			meaning = ErrBusy
+		}
 	}
-	return ErrFull
+	return meaning
 }
 
 // DeleteEndpoint deletes the endpoint with e's id and closes its subflows, in every connection; nothing else of e

@@ -52,7 +52,8 @@ type Features struct {
 	MaxEndpoints int
 	// MaxLimit is the highest value of either limit.
 	MaxLimit uint32
-	// MaxProbed is false where the two values above are the fallback of 8, because the kernel did not tell.
+	// MaxProbed is false where the two values above are the fallback of 8, because the kernel did not tell: it
+	// was not allowed to, or is as old as 6.1.
 	MaxProbed bool
 	// Fullmesh is the flag of that name (5.15). A kernel that has it but does not refuse it together with
 	// FlagSignal shows as Unknown.
