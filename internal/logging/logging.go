@@ -45,12 +45,12 @@ func ParseLevel(s string) (zapcore.Level, error) {
 	return 0, fmt.Errorf("unknown log level %q: debug, info, warn or error", s)
 }
 
-// New makes a logger that writes to w, or to the journal. The journal's
-// socket takes over where w is connected to it, or the format asks for it.
-func New(f Format, level zapcore.Level, w *os.File) *zap.Logger {
+// New makes a logger that writes to w, or to the journal where the format asks
+// for that, or leaves the choice and w leads there.
+func New(f Format, level zapcore.Level, w io.Writer) *zap.Logger {
 	if f == Auto {
 		f = Console
-		if connectedToJournal(w, os.Getenv("JOURNAL_STREAM")) {
+		if file, ok := w.(*os.File); ok && connectedToJournal(file, os.Getenv("JOURNAL_STREAM")) {
 			f = Journal
 		}
 	}

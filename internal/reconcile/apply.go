@@ -106,21 +106,42 @@ func (l *Loop) settle(r *round, adds []netstate.Endpoint) {
 	}
 }
 
-// adopt takes endpoints for ours that are exactly what the plan wants, where no
-// record says whose they are. It tells whether there were any.
-func (l *Loop) adopt() bool {
-	var found []netstate.Endpoint
-	for _, w := range l.plan.Endpoints {
-		for _, e := range l.snap.Endpoints {
-			if e.Addr == w.Addr && e.Link == w.Link && e.Port == 0 && e.Flags == w.Flags {
-				found = append(found, e)
+// tidy makes the record agree with the kernel, and tells whether anything was
+// written. Without a record, endpoints are taken for ours that are exactly what
+// the plan wants. What a killed daemon announced gets its id, or is forgotten
+// like what somebody else deleted: whoever makes such an endpoint next owns it.
+func (l *Loop) tidy() bool {
+	owned := l.o.Record.Owned()
+	there := make(map[netip.Addr]netstate.Endpoint, len(l.snap.Endpoints))
+	for _, e := range l.snap.Endpoints {
+		if e.Port == 0 && e.Flags&netstate.ImplicitFlag == 0 {
+			there[e.Addr] = e
+		}
+	}
+	var settle, forget []netstate.Endpoint
+	if !owned.Known {
+		for _, w := range l.plan.Endpoints {
+			if e, ok := there[w.Addr]; ok && e.Link == w.Link && e.Flags == w.Flags {
+				settle = append(settle, e)
 			}
 		}
 	}
-	if len(found) > 0 {
-		l.recorded(l.o.Record.Settle(found...))
+	for _, o := range owned.Endpoints {
+		e, ok := there[o.Addr]
+		switch {
+		case !ok || e.Link != o.Link:
+			forget = append(forget, o)
+		case o.ID == 0:
+			settle = append(settle, e)
+		}
 	}
-	return len(found) > 0
+	if len(settle) > 0 {
+		l.recorded(l.o.Record.Settle(settle...))
+	}
+	if len(forget) > 0 {
+		l.recorded(l.o.Record.Forget(forget...))
+	}
+	return len(settle)+len(forget) > 0
 }
 
 // recorded notes the outcome of a write to the record. A record that cannot be

@@ -35,10 +35,12 @@ type Options struct {
 	// Tick bounds the time between two full reads from above, besides the
 	// configuration; 0: it does not. It is for a service manager's watchdog.
 	Tick time.Duration
-	// OnRound is called by the loop after every round; OnTick after every full
-	// read. Either may be nil; neither may block.
-	OnRound func(*View)
-	OnTick  func()
+	// OnRound is called by the loop after every round, OnTick after every full
+	// read, OnConfig before the first round with another configuration. Each may
+	// be nil; none may block.
+	OnRound  func(*View)
+	OnTick   func()
+	OnConfig func(config.Config)
 }
 
 // Loop keeps the kernel as planned. Its fields belong to the goroutine that
@@ -51,7 +53,7 @@ type Loop struct {
 	slot      *trigger.Slot
 	requests  chan chan struct{}
 	configs   chan config.Config
-	sockets   chan struct{} // a connection came or went
+	nudge     chan struct{} // lingering endpoints and findings are to be looked at
 	overflows atomic.Uint64
 	watchErr  atomic.Pointer[error]
 
@@ -73,7 +75,7 @@ type Loop struct {
 	resync    time.Time
 	fightDue  time.Time
 	due       time.Time // when the loop acts by itself
-	poked     bool      // lingering endpoints are to be looked at
+	poked     bool      // nudged
 	waiters   []chan struct{}
 	unwatch   context.CancelFunc // ends WatchConnections
 
@@ -83,10 +85,11 @@ type Loop struct {
 	seq      uint64
 	started  time.Time
 
-	view    atomic.Pointer[View]
-	mu      sync.Mutex
-	changed chan struct{}
-	wg      sync.WaitGroup
+	view     atomic.Pointer[View]
+	mu       sync.Mutex
+	changed  chan struct{}
+	reported map[findingKey]plan.Finding
+	wg       sync.WaitGroup
 }
 
 // retry is something that failed and is tried again.
@@ -109,9 +112,9 @@ func New(o Options) *Loop {
 	}
 	l := &Loop{
 		o: o, cfg: o.Config, log: o.Log, slot: trigger.NewSlot(), started: time.Now(),
-		requests: make(chan chan struct{}), configs: make(chan config.Config), sockets: make(chan struct{}, 1),
+		requests: make(chan chan struct{}), configs: make(chan config.Config), nudge: make(chan struct{}, 1),
 		held: map[object]settled{}, failures: map[object]*failure{}, lingers: map[lingerKey]*linger{},
-		names: netstate.Names{}, since: map[findingKey]time.Time{}, changed: make(chan struct{}),
+		names: netstate.Names{}, since: map[findingKey]time.Time{}, changed: make(chan struct{}), reported: map[findingKey]plan.Finding{},
 	}
 	l.counters.Changes = map[netstate.Op]uint64{}
 	l.counters.Failures = map[netstate.Op]uint64{}
@@ -155,6 +158,31 @@ func (l *Loop) SetConfig(ctx context.Context, c config.Config) error {
 		return nil
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+}
+
+// Report adds a finding of another part of the program, in the place of one
+// with the same code and object.
+func (l *Loop) Report(f plan.Finding) {
+	l.mu.Lock()
+	l.reported[findingKey{f.Code, f.Object}] = f
+	l.mu.Unlock()
+	l.poke()
+}
+
+// Retract takes back what Report said.
+func (l *Loop) Retract(code, object string) {
+	l.mu.Lock()
+	delete(l.reported, findingKey{code, object})
+	l.mu.Unlock()
+	l.poke()
+}
+
+// poke asks for a round that reads nothing.
+func (l *Loop) poke() {
+	select {
+	case l.nudge <- struct{}{}:
+	default:
 	}
 }
 
@@ -204,13 +232,16 @@ func (l *Loop) wait(ctx context.Context, timer *time.Timer) bool {
 		case <-ctx.Done():
 		case <-timer.C:
 		case <-wake:
-		case <-l.sockets:
+		case <-l.nudge:
 			l.poked = true
 		case done := <-l.requests:
 			l.waiters = append(l.waiters, done)
 			l.slot.Put(full("asked to"), now)
 		case c := <-l.configs:
 			l.cfg = c
+			if l.o.OnConfig != nil {
+				l.o.OnConfig(c)
+			}
 			l.resync = time.Time{}
 			l.slot.Put(full("configuration"), now)
 		}
@@ -271,12 +302,7 @@ func (l *Loop) watchConnections(ctx context.Context) {
 		l.unwatch = cancel
 		l.wg.Go(func() {
 			// Without events the growing looks remain.
-			_ = l.o.Watcher.WatchConnections(inner, func() {
-				select {
-				case l.sockets <- struct{}{}:
-				default:
-				}
-			})
+			_ = l.o.Watcher.WatchConnections(inner, l.poke)
 		})
 	case len(l.lingers) == 0 && l.unwatch != nil:
 		l.unwatch()

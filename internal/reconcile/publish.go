@@ -88,6 +88,11 @@ func (l *Loop) findings(v *View) []Finding {
 	}
 	all = append(all, l.changes.Findings...)
 	all = append(all, l.own(v)...)
+	l.mu.Lock()
+	for _, f := range l.reported {
+		all = append(all, f)
+	}
+	l.mu.Unlock()
 	now := time.Now()
 	since := make(map[findingKey]time.Time, len(all))
 	var out []Finding
@@ -106,7 +111,7 @@ func (l *Loop) findings(v *View) []Finding {
 	}
 	l.since = since
 	slices.SortStableFunc(out, func(a, b Finding) int {
-		return cmp.Compare(severityRank[a.Severity], severityRank[b.Severity])
+		return cmp.Or(cmp.Compare(severityRank[a.Severity], severityRank[b.Severity]), cmp.Compare(a.Code, b.Code), cmp.Compare(a.Object, b.Object))
 	})
 	return out
 }

@@ -153,7 +153,7 @@ func (l *Loop) decide(now time.Time) {
 // pass that finds nothing is the verification of those before it.
 func (l *Loop) pass(r *round) bool {
 	l.decide(time.Now())
-	if !l.o.Record.Owned().Known && l.adopt() {
+	if l.tidy() {
 		l.decide(time.Now())
 	}
 	left := digests(l.changes)

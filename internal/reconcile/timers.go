@@ -46,6 +46,8 @@ func (l *Loop) take(now time.Time) (h netstate.Hints, at time.Time, event bool) 
 	if !event {
 		at = now
 	}
+	wasPoked := l.poked
+	l.poked = false
 	over := func(t time.Time) bool { return !t.IsZero() && !t.After(now) }
 	if over(l.resync) {
 		h.Merge(full("resync"))
@@ -66,8 +68,8 @@ func (l *Loop) take(now time.Time) (h netstate.Hints, at time.Time, event bool) 
 	}
 	switch {
 	case h.Reason != "":
-	case l.poked:
-		h.Reason = "connection came or went"
+	case wasPoked:
+		h.Reason = "look again"
 	default:
 		h.Reason = "time"
 	}

@@ -1,0 +1,97 @@
+// Command subflowd keeps policy routing and the Multipath TCP path manager in
+// step with the host's links.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/subflowd/subflowd/internal/config"
+	"github.com/subflowd/subflowd/internal/logging"
+	"github.com/subflowd/subflowd/internal/version"
+)
+
+// Exit statuses.
+const (
+	exitDone       = 0 // stopped as asked, or converged
+	exitFailed     = 1
+	exitUsage      = 2 // or configuration
+	exitUnfinished = 3 // --once could not converge
+)
+
+func main() {
+	// A small heap that is collected often costs a host at rest nothing, and
+	// keeps the resident set near the size of the program itself.
+	debug.SetGCPercent(gcPercent)
+	debug.SetMemoryLimit(softMemory)
+	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+const (
+	gcPercent  = 50
+	softMemory = 12 << 20 // bytes; soft: more is taken when it is needed
+)
+
+func run(args []string, stdout, stderr io.Writer) int {
+	f, err := parseFlags(args)
+	switch {
+	case errors.Is(err, errHelp):
+		fmt.Fprint(stdout, usage)
+		return exitDone
+	case err != nil:
+		fmt.Fprintf(stderr, "subflowd: %v (try --help)\n", err)
+		return exitUsage
+	case f.version:
+		fmt.Fprintln(stdout, "subflowd "+version.String())
+		return exitDone
+	}
+	cfg, files, err := config.Load(f.config)
+	if err != nil {
+		for line := range strings.Lines(err.Error()) {
+			fmt.Fprintf(stderr, "subflowd: %s\n", strings.TrimRight(line, "\n"))
+		}
+		return exitUsage
+	}
+	if f.checkConfig {
+		from := "built-in defaults"
+		if len(files) > 0 {
+			from = strings.Join(files, ", ")
+		}
+		fmt.Fprintf(stdout, "configuration is valid: %s\n", from)
+		return exitDone
+	}
+	if !capable() {
+		fmt.Fprintln(stderr, "subflowd: CAP_NET_ADMIN is missing: run it as root, by its systemd unit, or with AmbientCapabilities=CAP_NET_ADMIN")
+		return exitFailed
+	}
+	d, err := start(f, cfg, files, logging.New(f.format, f.level, stderr))
+	if err != nil {
+		fmt.Fprintf(stderr, "subflowd: %v\n", err)
+		return exitFailed
+	}
+	defer d.close()
+	switch {
+	case f.cleanup:
+		return d.cleanup()
+	case f.once:
+		return d.once()
+	}
+	return d.serve()
+}
+
+// capable tells whether CAP_NET_ADMIN is effective. Whether it holds in the
+// network namespace's own user namespace only the first change can tell.
+func capable() bool {
+	h := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	var data [2]unix.CapUserData
+	if err := unix.Capget(&h, &data[0]); err != nil {
+		return true // the kernel's own answers will say
+	}
+	return data[unix.CAP_NET_ADMIN/32].Effective&(1<<(unix.CAP_NET_ADMIN%32)) != 0
+}
