@@ -5,6 +5,7 @@ package diff
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/subflowd/subflowd/internal/config"
 	"github.com/subflowd/subflowd/internal/netstate"
@@ -50,7 +51,7 @@ func Diff(in Input) Changes {
 	b.rules()
 	b.limits()
 	b.endpoints()
-	b.out.Down = append(b.downRules, b.downRoutes...)
+	b.out.Down = slices.Concat(b.downRules, b.downRoutes)
 	return b.out
 }
 
@@ -74,8 +75,10 @@ func (b *builder) limits() {
 	if want == nil || !b.Snapshot.MPTCP.Present || *want == b.Snapshot.Limits {
 		return
 	}
-	b.up(netstate.Change{Op: netstate.LimitsSet, Limits: *want,
-		Reason: "they were " + b.Snapshot.Limits.Text()})
+	b.up(netstate.Change{
+		Op: netstate.LimitsSet, Limits: *want,
+		Reason: "they were " + b.Snapshot.Limits.Text(),
+	})
 }
 
 // pathAddr finds what the plan says about an address of a path.

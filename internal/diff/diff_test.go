@@ -106,8 +106,10 @@ func (c diffCase) run(t *testing.T) {
 		}
 	}
 	for _, x := range []struct{ what, want, found string }{
-		{"up", c.up, changesText(t, out.Up, names)}, {"unwanted", c.gone, gone.String()},
-		{"down", c.down, changesText(t, out.Down, names)}, {"findings", c.findings, findings.String()},
+		{"up", c.up, changesText(t, out.Up, names)},
+		{"unwanted", c.gone, gone.String()},
+		{"down", c.down, changesText(t, out.Down, names)},
+		{"findings", c.findings, findings.String()},
 	} {
 		if d := cmp.Diff(trim(x.want), trim(x.found)); d != "" {
 			t.Errorf("%s (-wanted +found):\n%s", x.what, d)

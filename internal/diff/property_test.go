@@ -24,8 +24,10 @@ func oneOf[T any](t *rapid.T, list ...T) T { return rapid.SampledFrom(list).Draw
 
 // rulesOf are the rules of an address that a plan may want, by their place.
 func rulesOf(ip netip.Addr, table, prio uint32) [4]netstate.Rule {
-	r := netstate.Rule{Family: netstate.FamilyOf(ip), Priority: prio, From: netip.PrefixFrom(ip, ip.BitLen()),
-		Action: netstate.ActLookup, Table: table, Suppress: netstate.NoSuppress, Protocol: protocol}
+	r := netstate.Rule{
+		Family: netstate.FamilyOf(ip), Priority: prio, From: netip.PrefixFrom(ip, ip.BitLen()),
+		Action: netstate.ActLookup, Table: table, Suppress: netstate.NoSuppress, Protocol: protocol,
+	}
 	r1, r2, r4 := r, r, r
 	r1.Suppress, r1.Protocol = 0, protocol+1
 	r2.Suppress, r2.Table = 0, netstate.TableMain
@@ -127,8 +129,10 @@ func drawRoutes(t *rapid.T, m *model) {
 }
 
 func drawEndpoint(t *rapid.T, ip netip.Addr) netstate.Endpoint {
-	return netstate.Endpoint{Addr: ip, Link: oneOf(t, 2, 2, 3),
-		Flags: oneOf(t, netstate.SubflowFlag, netstate.SubflowFlag, netstate.SubflowFlag|netstate.BackupFlag, netstate.SubflowFlag|netstate.FullmeshFlag, netstate.SignalFlag)}
+	return netstate.Endpoint{
+		Addr: ip, Link: oneOf(t, 2, 2, 3),
+		Flags: oneOf(t, netstate.SubflowFlag, netstate.SubflowFlag, netstate.SubflowFlag|netstate.BackupFlag, netstate.SubflowFlag|netstate.FullmeshFlag, netstate.SignalFlag),
+	}
 }
 
 var spare = netip.MustParseAddr("10.7.7.7")
@@ -156,8 +160,10 @@ func drawEndpoints(t *rapid.T, m *model) {
 		}
 		m.snap.Endpoints = append(m.snap.Endpoints, e)
 	}
-	m.snap.MPTCP = netstate.MPTCP{Present: true, Enabled: true, MaxLimit: 8,
-		MaxEndpoints: max(len(m.snap.Endpoints), oneOf(t, 1, 3, 8))}
+	m.snap.MPTCP = netstate.MPTCP{
+		Present: true, Enabled: true, MaxLimit: 8,
+		MaxEndpoints: max(len(m.snap.Endpoints), oneOf(t, 1, 3, 8)),
+	}
 	m.record.Known = rapid.IntRange(0, 3).Draw(t, "record") > 0
 	if !m.record.Known {
 		m.record.Endpoints = nil

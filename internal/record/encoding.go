@@ -78,8 +78,10 @@ func decode(b []byte, bootID string, cookie uint64) (netstate.Ownership, error) 
 	if err := json.Unmarshal(b, &d); err != nil {
 		return none, fmt.Errorf("%w (%w)", errDamaged, err)
 	}
-	o := netstate.Ownership{Known: true, Endpoints: make(map[netip.Addr]netstate.Endpoint, len(d.Endpoints)),
-		LimitsFound: (*netstate.Limits)(d.LimitsFound), LimitsSet: (*netstate.Limits)(d.LimitsSet)}
+	o := netstate.Ownership{
+		Known: true, Endpoints: make(map[netip.Addr]netstate.Endpoint, len(d.Endpoints)),
+		LimitsFound: (*netstate.Limits)(d.LimitsFound), LimitsSet: (*netstate.Limits)(d.LimitsSet),
+	}
 	for _, e := range d.Endpoints {
 		if !e.Address.IsValid() || e.Address.Is4In6() || e.Link < 0 || e.Pending != (e.ID == 0) {
 			return none, fmt.Errorf("%w (an endpoint makes no sense)", errDamaged)
