@@ -20,7 +20,7 @@ type Options struct {
 // Kernel is the state of one network namespace with what was last read of it.
 // Refresh, Connections and Apply are for one goroutine at a time.
 type Kernel struct {
-	options Options
+	options atomic.Pointer[Options]
 	rt      *socket
 	pm      pathManager
 
@@ -41,6 +41,7 @@ type Kernel struct {
 
 	names atomic.Pointer[netstate.Names] // for the watcher's words
 	main  mainTable
+	watch atomic.Pointer[subscription]
 }
 
 // Open opens the network namespace of the calling thread: call it at the start
@@ -53,7 +54,8 @@ func Open(o Options) (*Kernel, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open rtnetlink: %w", err)
 	}
-	k := &Kernel{options: o, rt: rt, due: netstate.Hints{Full: true, Kinds: netstate.KindAll}}
+	k := &Kernel{rt: rt, due: netstate.Hints{Full: true, Kinds: netstate.KindAll}}
+	k.options.Store(&o)
 	k.main.init()
 	if err := k.pm.open(); err != nil {
 		rt.close()
@@ -67,11 +69,16 @@ func Open(o Options) (*Kernel, error) {
 func (k *Kernel) Close() error { return errors.Join(k.rt.close(), k.pm.close()) }
 
 // Configure changes the numbers that tell what is ours, after a reload. The
-// next Refresh reads everything.
+// next Refresh reads everything, and a watcher subscribes anew, because its
+// filter lets the old protocol pass.
 func (k *Kernel) Configure(o Options) {
-	if o != k.options {
-		k.options = o
-		k.due = netstate.Hints{Full: true, Kinds: netstate.KindAll}
+	if o == *k.options.Load() {
+		return
+	}
+	k.options.Store(&o)
+	k.due = netstate.Hints{Full: true, Kinds: netstate.KindAll}
+	if s := k.watch.Load(); s != nil {
+		s.interrupt()
 	}
 }
 

@@ -43,8 +43,6 @@ func (k *keeper) keeps(h, dst []byte) bool {
 	switch typ {
 	case unix.RTN_BROADCAST, unix.RTN_ANYCAST, unix.RTN_MULTICAST:
 		return false
-	case unix.RTN_BLACKHOLE, unix.RTN_UNREACHABLE, unix.RTN_PROHIBIT:
-		return true
 	}
 	if bits <= halvesMaxBits || k.protocols[proto] {
 		return true

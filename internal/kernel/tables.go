@@ -90,7 +90,7 @@ func (k *Kernel) wantedTables() map[tableID]int {
 	for _, f := range netstate.Families {
 		for _, l := range k.links {
 			if !l.Loopback() {
-				wanted[tableID{f, k.options.TableBase + uint32(l.Index)}] = l.Index
+				wanted[tableID{f, k.options.Load().TableBase + uint32(l.Index)}] = l.Index
 			}
 		}
 		wanted[tableID{f, netstate.TableMain}] = 0
@@ -125,7 +125,7 @@ func (k *Kernel) readStale(full bool, wanted map[tableID]int, tables map[tableID
 		return nil
 	}
 	for _, f := range netstate.Families {
-		routes, err := k.dumpRoutes(f, 0, k.options.Protocol, nil)
+		routes, err := k.dumpRoutes(f, 0, k.options.Load().Protocol, nil)
 		if err != nil {
 			return err
 		}
@@ -139,7 +139,7 @@ func (k *Kernel) readStale(full bool, wanted map[tableID]int, tables map[tableID
 	return nil
 }
 
-func (k *Kernel) ours(r netstate.Route) bool { return netstate.OwnsRoute(k.options.Protocol, r) }
+func (k *Kernel) ours(r netstate.Route) bool { return netstate.OwnsRoute(k.options.Load().Protocol, r) }
 
 // replaceTables notes whether anything but lifetimes changed.
 func (k *Kernel) replaceTables(tables map[tableID][]netstate.Route) {
@@ -197,8 +197,7 @@ func (k *Kernel) keptProtocols() *[256]bool {
 	for _, p := range configuring {
 		kept[p] = true
 	}
-	kept[k.options.Protocol] = true
-	kept[k.options.Protocol+1] = true
+	kept[k.options.Load().Protocol] = true
 	return &kept
 }
 

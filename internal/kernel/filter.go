@@ -1,0 +1,57 @@
+package kernel
+
+import (
+	"encoding/binary"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// Offsets in a notification: struct nlmsghdr, then struct rtmsg.
+const (
+	offType     = 4
+	offDstLen   = unix.NLMSG_HDRLEN + 1
+	offTable    = unix.NLMSG_HDRLEN + 4
+	offProtocol = unix.NLMSG_HDRLEN + 5
+)
+
+const (
+	bpfLoadHalf = unix.BPF_LD | unix.BPF_H | unix.BPF_ABS
+	bpfLoadByte = unix.BPF_LD | unix.BPF_B | unix.BPF_ABS
+	bpfEqual    = unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K
+	bpfGreater  = unix.BPF_JMP | unix.BPF_JGT | unix.BPF_K
+	bpfReturn   = unix.BPF_RET | unix.BPF_K
+)
+
+// routeFilter is a classic BPF program for a subscription. It drops routes of
+// table local, and prefixes that a routing daemon has learnt: a full table that
+// comes or goes is a million notifications, which would overflow the socket.
+// Default routes, and the halves that tunnels use in their place, pass whatever
+// their protocol is. Every notification of a route is a message of its own.
+func routeFilter(protocols []uint8) []unix.SockFilter {
+	const drop, pass = 0, 0xffffffff
+	n := uint8(len(protocols))
+	// A classic program loads in network order what the kernel wrote in its own.
+	swapped := func(v uint16) uint32 {
+		return uint32(binary.BigEndian.Uint16(binary.NativeEndian.AppendUint16(nil, v)))
+	}
+	program := []unix.SockFilter{
+		{Code: bpfLoadHalf, K: offType},
+		{Code: bpfEqual, K: swapped(unix.RTM_NEWROUTE), Jt: 1},
+		{Code: bpfEqual, K: swapped(unix.RTM_DELROUTE), Jf: 6 + n}, // no route: pass
+		{Code: bpfLoadByte, K: offTable},
+		{Code: bpfEqual, K: unix.RT_TABLE_LOCAL, Jt: 3 + n},
+		{Code: bpfLoadByte, K: offDstLen},
+		{Code: bpfGreater, K: halvesMaxBits, Jf: 2 + n},
+		{Code: bpfLoadByte, K: offProtocol},
+	}
+	for i, p := range protocols {
+		program = append(program, unix.SockFilter{Code: bpfEqual, K: uint32(p), Jt: n - uint8(i)})
+	}
+	return append(program, unix.SockFilter{Code: bpfReturn, K: drop}, unix.SockFilter{Code: bpfReturn, K: pass})
+}
+
+func attachFilter(fd int, program []unix.SockFilter) error {
+	prog := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
+	return os.NewSyscallError("setsockopt", unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &prog))
+}

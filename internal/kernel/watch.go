@@ -1,0 +1,215 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/subflowd/subflowd/internal/netstate"
+)
+
+// watchBuffer holds some 2000 notifications; the default holds 250.
+const watchBuffer = 1 << 20
+
+// watchGroups are what a snapshot depends on. One socket for all of them keeps
+// their order, and an overflow is one state.
+var watchGroups = []int{
+	unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV4_ROUTE,
+	unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE,
+}
+
+// Pauses between attempts to subscribe again.
+const (
+	firstPause = 10 * time.Millisecond
+	longPause  = 5 * time.Second
+)
+
+// ErrNamespace: the calling thread is in another network namespace than the
+// one that was opened.
+var ErrNamespace = errors.New("the thread is in another network namespace")
+
+// Watcher tells when something in the namespace of a Kernel may have changed.
+// What the Kernel itself applied is no news.
+type Watcher struct {
+	kernel    *Kernel
+	overflows atomic.Uint64
+}
+
+// Watcher makes a watcher. It may run beside everything else.
+func (k *Kernel) Watcher() *Watcher { return &Watcher{kernel: k} }
+
+// Overflows counts how often events were lost, or the socket died, since the start.
+func (w *Watcher) Overflows() uint64 { return w.overflows.Load() }
+
+// Watch calls emit for every hint until ctx ends, and then returns its error.
+// The goroutine's thread must be in the namespace that was opened
+// (ErrNamespace), also later: a lost subscription is made again, and a full hint
+// follows. ready is called once when the first one stands; its failure is
+// returned.
+func (w *Watcher) Watch(ctx context.Context, ready func(), emit func(netstate.Hints)) error {
+	s, err := w.subscribe()
+	if err != nil {
+		return fmt.Errorf("subscribe to network changes: %w", err)
+	}
+	defer w.kernel.main.watched.Store(false)
+	defer w.kernel.watch.Store(nil)
+	if ready != nil {
+		ready()
+	}
+	for {
+		w.kernel.watch.Store(s)
+		w.kernel.main.watched.Store(true)
+		err = s.run(ctx, w.kernel, emit)
+		w.kernel.main.watched.Store(false)
+		s.close()
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		reason := "overflow: events were lost"
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			reason = "the configuration of routing changed"
+		} else {
+			w.overflows.Add(1)
+		}
+		if s, err = w.again(ctx, err); err != nil {
+			return err
+		}
+		emit(netstate.Hints{Full: true, Kinds: netstate.KindAll, Reason: reason})
+	}
+}
+
+// again subscribes until it succeeds or ctx ends. A namespace that has changed
+// under the thread is final.
+func (w *Watcher) again(ctx context.Context, cause error) (*subscription, error) {
+	for pause := firstPause; ; pause = min(2*pause, longPause) {
+		s, err := w.subscribe()
+		if err == nil {
+			return s, nil
+		}
+		if errors.Is(err, ErrNamespace) {
+			return nil, fmt.Errorf("subscribe to network changes again after %v: %w", cause, err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(pause):
+		}
+	}
+}
+
+// subscription is one socket, integrated with the runtime's poller so that a
+// read ends with its context.
+type subscription struct {
+	file *os.File
+	raw  syscall.RawConn
+	in   []byte
+}
+
+func (w *Watcher) subscribe() (*subscription, error) {
+	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	file := os.NewFile(uintptr(fd), "rtnetlink events")
+	if err := w.join(fd); err != nil {
+		file.Close()
+		return nil, err
+	}
+	raw, err := file.SyscallConn()
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	return &subscription{file: file, raw: raw, in: make([]byte, receiveSize)}, nil
+}
+
+func (w *Watcher) join(fd int) error {
+	if err := w.kernel.sameNamespace(fd); err != nil {
+		return err
+	}
+	// The plain option is capped by net.core.rmem_max, and serves where forcing
+	// is not allowed.
+	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, watchBuffer) != nil {
+		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, watchBuffer)
+	}
+	// Before the groups are joined: no event passes unfiltered.
+	if err := attachFilter(fd, routeFilter(w.kernel.watchedProtocols())); err != nil {
+		return err
+	}
+	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return os.NewSyscallError("bind", err)
+	}
+	for _, g := range watchGroups {
+		if err := unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, g); err != nil {
+			return os.NewSyscallError("setsockopt", err)
+		}
+	}
+	return nil
+}
+
+// sameNamespace tells ErrNamespace where fd is in another namespace; kernels
+// before 5.14 cannot tell.
+func (k *Kernel) sameNamespace(fd int) error {
+	ours, err := cookieOf(k.rt.fd)
+	if errors.Is(err, unix.ENOPROTOOPT) {
+		return nil
+	}
+	theirs, err2 := cookieOf(fd)
+	if err := errors.Join(err, err2); err != nil {
+		return err
+	}
+	if ours != theirs {
+		return ErrNamespace
+	}
+	return nil
+}
+
+func (k *Kernel) watchedProtocols() []uint8 { return append(configuring[:], k.options.Load().Protocol) }
+
+func (s *subscription) close() { s.file.Close() }
+
+// interrupt ends run; the deadline has passed long ago.
+func (s *subscription) interrupt() { _ = s.file.SetReadDeadline(time.Unix(1, 0)) }
+
+// run emits the hints of what is received until an error: ENOBUFS after an
+// overflow, os.ErrDeadlineExceeded at the end of ctx or when interrupted.
+func (s *subscription) run(ctx context.Context, k *Kernel, emit func(netstate.Hints)) error {
+	stop := context.AfterFunc(ctx, s.interrupt)
+	defer stop()
+	var n int
+	var errno error
+	read := func(fd uintptr) bool {
+		for {
+			n, _, errno = unix.Recvfrom(int(fd), s.in, 0)
+			if errno != unix.EINTR {
+				return errno != unix.EAGAIN
+			}
+		}
+	}
+	decode := decoder{options: *k.options.Load(), own: k.rt.portid, names: k.names.Load, touched: &k.main.touched}
+	for {
+		if err := s.raw.Read(read); err != nil {
+			return err
+		}
+		if errno != nil {
+			return errno
+		}
+		b := s.in[:n]
+		for {
+			h, payload, rest, ok := nextMessage(b)
+			if !ok {
+				break
+			}
+			b = rest
+			if hint, ok := decode.hint(h, payload); ok {
+				emit(hint)
+			}
+		}
+	}
+}
