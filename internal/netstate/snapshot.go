@@ -15,6 +15,10 @@ type Snapshot struct {
 	// Preferred is the source that the kernel picks for an unbound lookup of
 	// the fixed probe destinations out of a link.
 	Preferred map[LinkFamily]netip.Addr
+	// Outbound names the links by which unbound and unmarked lookups of two
+	// fixed destinations leave, one in each half of a family's global space;
+	// 0: no route.
+	Outbound map[Family][2]int
 	// LeaseGateways are routers that a DHCP lease names and no route shows.
 	LeaseGateways map[LinkFamily]netip.Addr
 	MPTCP         MPTCP

@@ -12,6 +12,7 @@ import (
 // argument, and equal arguments give equal plans.
 func Desired(in Input) *Plan {
 	b := newBuilder(in)
+	b.findGuard()
 	b.findUplinks()
 	b.assignAddresses()
 	for _, u := range b.uplinks {
@@ -94,7 +95,7 @@ func (b *builder) assignAddresses() {
 			}
 			owner[a.IP()] = u
 			u.owned = append(u.owned, a)
-			if u.State == Live {
+			if u.State == Live && !b.plan.Guard.Withdraws() {
 				b.plan.LiveAddrs[a.IP()] = true
 			}
 		}

@@ -21,7 +21,11 @@ func (b *builder) buildEndpoints() {
 	}
 	var tiers [][]Endpoint
 	for _, u := range b.uplinks {
-		for i, e := range b.candidates(u) {
+		es := b.candidates(u)
+		if b.plan.Guard.Withdraws() {
+			es = b.guarded(es)
+		}
+		for i, e := range es {
 			if i == len(tiers) {
 				tiers = append(tiers, nil)
 			}
@@ -184,7 +188,7 @@ func (b *builder) flags(u *uplink, ip netip.Addr) netstate.EndpointFlags {
 			return 0
 		}
 	}
-	if u.Backup {
+	if u.Backup || b.plan.Guard != nil && b.plan.Guard.Policy == config.VPNBackup {
 		f |= netstate.BackupFlag
 	}
 	if u.settings.Fullmesh && f&netstate.SignalFlag == 0 {

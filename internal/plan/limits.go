@@ -15,10 +15,25 @@ const (
 
 // buildLimits decides the path manager's limits. They are never lowered:
 // somebody may count on what was there, and a server's connections keep the
-// limits that they were accepted with.
+// limits that they were accepted with. Only the guard sets them to zero, so
+// that in one change nothing can join any more, whatever made the endpoints.
 func (b *builder) buildLimits() {
 	m := b.snap.MPTCP
-	if !m.Present || b.in.Config.Limits.Mode == config.LimitsKeep {
+	if !m.Present {
+		return
+	}
+	if b.plan.Guard.Withdraws() && b.isClient() {
+		b.plan.Limits = &netstate.Limits{}
+		return
+	}
+	found := b.snap.Limits
+	if b.zeroed() {
+		found = *b.in.Owned.LimitsFound
+	}
+	if b.in.Config.Limits.Mode == config.LimitsKeep {
+		if b.zeroed() {
+			b.plan.Limits = &found
+		}
 		return
 	}
 	most := m.MaxLimit
@@ -40,12 +55,18 @@ func (b *builder) buildLimits() {
 	for _, e := range b.plan.Endpoints {
 		addrs[e.Addr] = true
 	}
-	l := b.snap.Limits
+	l := found
 	l.Subflows = max(l.Subflows, min(max(minSubflows, uint32(len(addrs))), most))
 	if b.isClient() {
 		l.AddAddrAccepted = max(l.AddAddrAccepted, min(minAddAddrAccepted, most))
 	}
 	b.plan.Limits = &l
+}
+
+// zeroed tells whether the limits are what a guard made of them.
+func (b *builder) zeroed() bool {
+	o := b.in.Owned
+	return o.LimitsFound != nil && o.LimitsSet != nil && *o.LimitsSet == netstate.Limits{} && b.snap.Limits == *o.LimitsSet
 }
 
 // isClient tells whether the host connects, on any of its links.

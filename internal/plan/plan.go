@@ -3,7 +3,8 @@
 //
 // The files follow the order of the decisions: uplink (which links lead
 // outside), address (which addresses count), table (the path tables), rule (the
-// rule sets), endpoint (who gets an endpoint), limits.
+// rule sets), endpoint (who gets an endpoint), limits; and
+// guard, which overrides the last three while a full tunnel is up.
 package plan
 
 import (
@@ -122,4 +123,18 @@ type Plan struct {
 	// LiveAddrs are the usable addresses of live paths: a subflow from one of
 	// them can carry a connection on.
 	LiveAddrs map[netip.Addr]bool
+	// Guard is set while a full tunnel is up.
+	Guard *Guard
 }
+
+// Guard says that a full tunnel is up, and what follows from it.
+type Guard struct {
+	Link   int // ifindex of the tunnel
+	Name   string
+	Family netstate.Family // the family that it carries, IPv4 if it carries both
+	Policy config.VPNPolicy
+}
+
+// Withdraws tells whether nothing may join outside the tunnel. It may be
+// called on nil.
+func (g *Guard) Withdraws() bool { return g != nil && g.Policy == config.VPNWithdraw }

@@ -10,6 +10,11 @@ import (
 func (b *builder) buildRules(u *uplink) {
 	withdrawn := u.State == Dark && b.liveInFamily(u)
 	for _, a := range u.owned {
+		if b.plan.Guard.Withdraws() {
+			// Bound traffic goes where it would go without us.
+			u.Addrs = append(u.Addrs, PathAddr{IP: a.IP(), Reason: "the VPN " + b.plan.Guard.Name + " is up"})
+			continue
+		}
 		if withdrawn {
 			u.Addrs = append(u.Addrs, PathAddr{IP: a.IP(), Reason: "no carrier; answers by another path"})
 			continue

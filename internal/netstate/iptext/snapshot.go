@@ -8,6 +8,7 @@
 //	endpoint 10.1.1.2 dev eth0 id 1 subflow
 //	limits subflows 2 add_addr_accepted 0
 //	preferred 10.1.1.2 dev eth0
+//	outbound 4 tun0 tun0
 //
 // What a line does not say has the value that a plain `ip` command gives it.
 package iptext
@@ -30,6 +31,7 @@ func Snapshot(text string) (*netstate.Snapshot, error) {
 		snap: &netstate.Snapshot{
 			Preferred:     map[netstate.LinkFamily]netip.Addr{},
 			LeaseGateways: map[netstate.LinkFamily]netip.Addr{},
+			Outbound:      map[netstate.Family][2]int{},
 			Limits:        netstate.Limits{Subflows: 2},
 			MPTCP:         netstate.MPTCP{Present: true, Enabled: true, MaxEndpoints: 8, MaxLimit: 8},
 		},
@@ -131,6 +133,8 @@ func (p *parser) line(words []string) error {
 		return p.limits(rest)
 	case "mptcp":
 		return p.mptcp(rest)
+	case "outbound":
+		return p.outbound(rest)
 	case "preferred", "lease":
 		return p.perLink(words[0], rest)
 	}
@@ -171,6 +175,24 @@ func (p *parser) perLink(what string, words []string) error {
 	} else {
 		p.snap.Preferred[key] = ip
 	}
+	return err
+}
+
+// outbound reads "4 LINK LINK" or "6 LINK LINK".
+func (p *parser) outbound(words []string) error {
+	if len(words) != 3 || words[0] != "4" && words[0] != "6" {
+		return fmt.Errorf("want 4 or 6, and two links")
+	}
+	low, err := p.dev(words[1])
+	if err != nil {
+		return err
+	}
+	high, err := p.dev(words[2])
+	f := netstate.IPv4
+	if words[0] == "6" {
+		f = netstate.IPv6
+	}
+	p.snap.Outbound[f] = [2]int{low, high}
 	return err
 }
 
