@@ -58,6 +58,12 @@ Exit status: 0 yes or done; 1 no (a finding, a timeout); 2 usage;
 	root.AddCommand(a.statusCommand(), a.planCommand(), a.waitCommand(), a.reconcileCommand(), a.versionCommand())
 	root.SetHelpCommand(helpCommand())
 	root.InitDefaultCompletionCmd()
+	// cobra's own shows the help for a shell that it does not know, and exits 0.
+	if completion, _, err := root.Find([]string{"completion"}); err == nil {
+		completion.RunE = func(*cobra.Command, []string) error {
+			return errors.New("completion wants a shell: bash, zsh, fish or powershell")
+		}
+	}
 	return root
 }
 
