@@ -6,7 +6,6 @@ MAKEFLAGS   += --no-print-directory --no-builtin-rules
 .DEFAULT_GOAL := build
 
 PREFIX     ?= /usr
-SYSCONFDIR ?= /etc
 DESTDIR    ?=
 UNITDIR    ?= $(if $(filter /usr,$(PREFIX)),/lib/systemd/system,$(PREFIX)/lib/systemd/system)
 SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
@@ -97,13 +96,17 @@ install: build ## install to DESTDIR, below PREFIX
 	sed 's|/usr/sbin/subflowd|$(PREFIX)/sbin/subflowd|' systemd/subflowd.service >'$(DESTDIR)$(UNITDIR)/subflowd.service'
 	chmod 644 '$(DESTDIR)$(UNITDIR)/subflowd.service'
 	install -D -m 644 systemd/sysusers.conf '$(DESTDIR)$(SYSUSERSDIR)/subflowd.conf'
-
+	install -D -m 644 packaging/networkmanager.conf '$(DESTDIR)$(PREFIX)/lib/NetworkManager/conf.d/90-subflowd.conf'
+	install -D -m 644 packaging/networkd.conf '$(DESTDIR)$(PREFIX)/lib/systemd/networkd.conf.d/90-subflowd.conf'
+	install -D -m 644 internal/config/reference.toml '$(DESTDIR)$(PREFIX)/share/doc/subflowd/subflowd.toml'
 	@[ -n '$(DESTDIR)' ] || echo 'Then: systemd-sysusers && systemctl daemon-reload && systemctl enable --now subflowd'
 
 .PHONY: uninstall
 uninstall: ## remove what install put there; the configuration stays
 	rm -f '$(DESTDIR)$(PREFIX)/sbin/subflowd' '$(DESTDIR)$(PREFIX)/bin/subflowctl' \
-		'$(DESTDIR)$(UNITDIR)/subflowd.service' '$(DESTDIR)$(SYSUSERSDIR)/subflowd.conf'
+		'$(DESTDIR)$(UNITDIR)/subflowd.service' '$(DESTDIR)$(SYSUSERSDIR)/subflowd.conf' \
+		'$(DESTDIR)$(PREFIX)/lib/NetworkManager/conf.d/90-subflowd.conf' '$(DESTDIR)$(PREFIX)/lib/systemd/networkd.conf.d/90-subflowd.conf' \
+		'$(DESTDIR)$(PREFIX)/share/doc/subflowd/subflowd.toml'
 
 .PHONY: clean
 clean: ## remove what the build made
