@@ -138,3 +138,34 @@ func fromSubflow(f *mptcp.Subflow) netstate.Subflow {
 }
 
 func unmap(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }
+
+// DestroySubflows closes every subflow that match picks with a reset, as ss -K
+// does (SOCK_DESTROY), and returns those that it closed. Their connections go on
+// with what they have left and do not open them again. A subflow that is gone
+// already counts as closed.
+func (k *Kernel) DestroySubflows(match func(netstate.Subflow) bool) ([]netstate.Subflow, error) {
+	if k.pm.client == nil {
+		return nil, nil
+	}
+	list, err := k.pm.client.Connections(mptcp.ConnectionOptions{})
+	if err != nil {
+		return nil, err
+	}
+	var closed []netstate.Subflow
+	var errs []error
+	for i := range list {
+		for n := range list[i].Subflows {
+			f := &list[i].Subflows[n]
+			s := fromSubflow(f)
+			if !match(s) {
+				continue
+			}
+			if err := k.pm.client.DestroySubflow(*f); err != nil && !errors.Is(err, mptcp.ErrAbsent) {
+				errs = append(errs, err)
+				continue
+			}
+			closed = append(closed, s)
+		}
+	}
+	return closed, errors.Join(errs...)
+}
