@@ -10,7 +10,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
-	"strings"
 	"syscall"
 	"time"
 
@@ -160,12 +159,4 @@ func (c *client) get(path string, document any) (json.RawMessage, error) {
 func isUnreachable(err error) bool {
 	var e *exitError
 	return errors.As(err, &e) && e.code == ExitUnreachable
-}
-
-// sentence begins a text with a capital.
-func sentence(s string) string {
-	if s == "" {
-		return s
-	}
-	return strings.ToUpper(s[:1]) + s[1:]
 }

@@ -78,11 +78,12 @@ func localRecord(stateDir string, cookie uint64) (netstate.Ownership, []status.F
 	if err != nil {
 		return netstate.Ownership{}, nil, err
 	}
-	_, owned, err := record.Open(stateDir, boot, cookie)
-	if err != nil {
-		return owned, []status.Finding{{Code: "record", Severity: status.Warning, Object: stateDir, Text: err.Error()}}, nil
+	_, owned, unusable := record.Open(stateDir, boot, cookie)
+	var notes []status.Finding
+	if unusable != nil {
+		notes = append(notes, status.Finding{Code: "record-unusable", Severity: status.Warning, Object: stateDir, Text: unusable.Error()})
 	}
-	return owned, nil, nil
+	return owned, notes, nil
 }
 
 // namespace is the cookie of this process's network namespace, and 0 before

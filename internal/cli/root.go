@@ -50,6 +50,10 @@ Exit status: 0 yes or done; 1 no (a finding, a timeout); 2 usage;
 	root.SetIn(a.stdin)
 	root.SetOut(&a.out)
 	root.SetErr(a.stderr)
+	root.SetUsageTemplate(strings.NewReplacer(
+		"Flags.FlagUsages", fmt.Sprintf("Flags.FlagUsagesWrapped %d", width),
+		"for more information about a command", "for more",
+	).Replace(root.UsageTemplate()))
 	root.SetVersionTemplate("subflowctl {{.Version}}\n")
 	flags := root.PersistentFlags()
 	flags.StringVar(&a.socket, "socket", filepath.Join(a.runtimeDir(), socketName), "the daemon's control `socket`")

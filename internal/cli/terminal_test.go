@@ -5,10 +5,12 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -95,6 +97,29 @@ func TestColourOnTerminalsOnly(t *testing.T) {
 	}
 }
 
+// TestBusySocket: all places of the socket are taken for a while.
+func TestBusySocket(t *testing.T) {
+	socket := serve(t, "laptop")
+	var taken []net.Conn
+	for range 128 {
+		c, err := net.Dial("unix", socket)
+		if err != nil {
+			t.Fatal(err)
+		}
+		taken = append(taken, c)
+	}
+	timer := time.AfterFunc(300*time.Millisecond, func() {
+		for _, c := range taken {
+			c.Close()
+		}
+	})
+	defer timer.Stop()
+	var out, errs bytes.Buffer
+	if code := Main([]string{"--socket", socket, "status"}, nil, &out, &errs, nil); code != ExitDone {
+		t.Errorf("exit %d: %s", code, &errs)
+	}
+}
+
 type fullDisk struct{ io.Writer }
 
 func (fullDisk) Write([]byte) (int, error) { return 0, syscall.ENOSPC }
@@ -116,6 +141,20 @@ func TestNothingIsLeft(t *testing.T) {
 	}
 	if err := goleak.Find(ignore); err != nil {
 		t.Error(err)
+	}
+}
+
+func TestHelpFits(t *testing.T) {
+	for _, c := range []string{"help", "status", "plan", "wait", "reconcile", "version", "completion"} {
+		var out bytes.Buffer
+		if code := Main([]string{c, "--help"}, nil, &out, io.Discard, nil); code != ExitDone {
+			t.Errorf("%s: exit %d", c, code)
+		}
+		for line := range strings.Lines(out.String()) {
+			if len(strings.TrimSuffix(line, "\n")) > width {
+				t.Errorf("%s: %d columns: %s", c, len(line)-1, line)
+			}
+		}
 	}
 }
 

@@ -43,7 +43,7 @@ const (
 	writeTimeout     = 10 * time.Second
 	idleTimeout      = 10 * time.Second
 	reconcileTimeout = time.Minute
-	shutdownTimeout  = 2 * time.Second
+	shutdownTimeout  = 500 * time.Millisecond
 )
 
 // Backend answers the requests. Its methods may be called by several goroutines

@@ -38,7 +38,7 @@ func New(b Backend, o Options) *Server {
 type connKey struct{}
 
 // Serve answers on the listener until ctx ends, then closes it, lets requests
-// that are being answered end for up to two seconds, and returns nil once no
+// that are being answered end for half a second, and returns nil once no
 // goroutine of it is left. Another end of the listener is an error.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	errorLog, err := zap.NewStdLogAt(s.opts.Log, zap.WarnLevel)
