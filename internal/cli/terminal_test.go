@@ -135,6 +135,7 @@ func TestOutputThatCannotBeWritten(t *testing.T) {
 // TestNothingIsLeft: Main may be called many times in one process.
 func TestNothingIsLeft(t *testing.T) {
 	socket := serve(t, "laptop")
+	Main([]string{"--socket", socket, "status"}, nil, io.Discard, io.Discard, nil) // the daemon is there
 	ignore := goleak.IgnoreCurrent()
 	for _, args := range [][]string{{"status"}, {"wait", "--timeout", "10ms", "--paths", "9"}, {"version"}, {"plan"}, {"nonsense"}} {
 		Main(append([]string{"--socket", socket}, args...), nil, io.Discard, io.Discard, nil)
