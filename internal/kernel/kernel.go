@@ -35,6 +35,7 @@ type Kernel struct {
 	routes    []netstate.Route // of all tables
 	scratch   []netstate.Route // memory that dumps use again
 	preferred map[netstate.LinkFamily]netip.Addr
+	outbound  map[netstate.Family][2]int
 	endpoints []netstate.Endpoint
 	limits    netstate.Limits
 	mptcp     netstate.MPTCP
@@ -100,7 +101,7 @@ func (k *Kernel) Refresh(h netstate.Hints) (*netstate.Snapshot, error) {
 	k.changed = 0
 	return &netstate.Snapshot{
 		Links: k.links, Addrs: k.addrs, Routes: k.routes, Rules: k.rules,
-		Endpoints: k.endpoints, Limits: k.limits, Preferred: k.preferred, MPTCP: k.mptcp,
+		Endpoints: k.endpoints, Limits: k.limits, Preferred: k.preferred, Outbound: k.outbound, MPTCP: k.mptcp,
 	}, nil
 }
 
@@ -121,6 +122,7 @@ func (k *Kernel) read(h netstate.Hints) error {
 		{netstate.KindRules, "rules", k.readRules},
 		{netstate.KindLinks | netstate.KindAddrs | netstate.KindRoutes | netstate.KindRules, "routes", func() error { return k.readRoutes(h) }},
 		{netstate.KindAll, "preferred sources", func() error { return k.readPreferred(h) }},
+		{netstate.KindAll, "outbound links", func() error { return k.readOutbound(h) }},
 		{netstate.KindEndpoints, "endpoints", func() error { return k.readPathManager(h.Full) }},
 	} {
 		if h.Kinds&step.kind == 0 {
