@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"os"
 	"syscall"
 	"time"
 
@@ -25,18 +27,9 @@ const (
 // client asks the daemon over its control socket.
 type client struct {
 	socket string
-	http   *http.Client
 }
 
-func (a *app) client() *client {
-	dialer := net.Dialer{}
-	return &client{socket: a.socket, http: &http.Client{Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return dialer.DialContext(ctx, "unix", a.socket)
-		},
-		DisableKeepAlives: true,
-	}}}
-}
+func (a *app) client() *client { return &client{socket: a.socket} }
 
 // ask sends a request, decodes the answer into document, and returns it as it
 // came. Errors carry their exit code.
@@ -67,12 +60,12 @@ func (c *client) ask(ctx context.Context, method, path string, document any) (js
 }
 
 // patiently asks again for a while when the daemon has no place for another
-// client: it says so without reading the request, whence the broken pipes.
+// client.
 func (c *client) patiently(ctx context.Context, method, path string) (int, []byte, error) {
 	end := time.Now().Add(busyTimeout)
 	for pause := 10 * time.Millisecond; ; pause = min(2*pause, 500*time.Millisecond) {
 		code, body, err := c.once(ctx, method, path)
-		busy := err == nil && code == http.StatusServiceUnavailable || errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET)
+		busy := err == nil && code == http.StatusServiceUnavailable || errors.Is(err, syscall.EAGAIN)
 		if !busy || time.Now().After(end) {
 			return code, body, err
 		}
@@ -84,14 +77,39 @@ func (c *client) patiently(ctx context.Context, method, path string) (int, []byt
 	}
 }
 
+// errNoHTTP says that what answers does not speak HTTP.
+var errNoHTTP = errors.New("no HTTP answer")
+
+// once is one connection with one request. http.Transport does not do: a
+// daemon that is busy answers before it has read the request, and the transport
+// logs that and drops the answer.
 func (c *client) once(ctx context.Context, method, path string) (int, []byte, error) {
 	req, err := http.NewRequestWithContext(ctx, method, "http://subflowd"+path, nil)
 	if err != nil {
 		return 0, nil, err
 	}
-	resp, err := c.http.Do(req)
+	req.Close = true
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", c.socket)
 	if err != nil {
 		return 0, nil, err
+	}
+	defer conn.Close()
+	if end, ok := ctx.Deadline(); ok {
+		if err := conn.SetDeadline(end); err != nil {
+			return 0, nil, err
+		}
+	}
+	// A broken pipe may have an answer behind it.
+	if err := req.Write(conn); err != nil && !errors.Is(err, syscall.EPIPE) {
+		return 0, nil, err
+	}
+	resp, err := http.ReadResponse(bufio.NewReader(conn), req)
+	if err != nil {
+		var broken net.Error
+		if errors.As(err, &broken) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return 0, nil, err
+		}
+		return 0, nil, errNoHTTP
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
@@ -102,6 +120,8 @@ func (c *client) once(ctx context.Context, method, path string) (int, []byte, er
 func (c *client) unreachable(err error) error {
 	out := &exitError{code: ExitUnreachable, remedy: "is the service running? systemctl status subflowd"}
 	switch {
+	case errors.Is(err, errNoHTTP):
+		return c.stranger()
 	case errors.Is(err, fs.ErrNotExist):
 		out.err = fmt.Errorf("reach subflowd at %s: the socket does not exist: %w", c.socket, fs.ErrNotExist)
 	case errors.Is(err, syscall.ECONNREFUSED):
@@ -109,15 +129,17 @@ func (c *client) unreachable(err error) error {
 	case errors.Is(err, fs.ErrPermission):
 		out.code, out.err = ExitPermission, fmt.Errorf("reach subflowd at %s: %w", c.socket, fs.ErrPermission)
 		out.remedy = "the socket and its directories let everybody in by default: ls -ld " + c.socket
-	case errors.Is(err, context.DeadlineExceeded):
-		out.err = fmt.Errorf("reach subflowd at %s: no answer: %w", c.socket, context.DeadlineExceeded)
+	case errors.Is(err, os.ErrDeadlineExceeded) || errors.Is(err, context.DeadlineExceeded):
+		out.err = fmt.Errorf("reach subflowd at %s: no answer: %w", c.socket, os.ErrDeadlineExceeded)
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		out.err = fmt.Errorf("reach subflowd at %s: it hung up: %w", c.socket, err)
 	default:
 		out.err = fmt.Errorf("reach subflowd at %s: %w", c.socket, rootCause(err))
 	}
 	return out
 }
 
-// rootCause drops the URL that net/http puts before an error.
+// rootCause drops the address, which the caller names.
 func rootCause(err error) error {
 	var op *net.OpError
 	if errors.As(err, &op) {
