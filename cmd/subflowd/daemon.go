@@ -84,7 +84,7 @@ func numbers(c config.Config) kernel.Options {
 }
 
 func (d *daemon) options() reconcile.Options {
-	return reconcile.Options{Kernel: d.kernel, Watcher: watcherOf(d.kernel), Record: d.store, Config: d.config, Log: d.log}
+	return reconcile.Options{Kernel: d.kernel, Watcher: d.kernel.Watcher(), Record: d.store, Config: d.config, Log: d.log}
 }
 
 // loop makes a loop that knows what the start found.

@@ -3,6 +3,7 @@ package reconcile
 import (
 	"errors"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -159,7 +160,10 @@ func (l *Loop) pass(r *round) bool {
 	left := digests(l.changes)
 	l.verify(r, left)
 
-	touched := l.apply(r, l.choose(r, left, l.changes.Up))
+	// Whether an endpoint may come is known when its routing has been made.
+	routing, endpoints := split(l.changes.Up)
+	touched := l.apply(r, l.choose(r, left, routing))
+	touched |= l.apply(r, l.choose(r, left, endpoints))
 	if l.vacate(r) {
 		touched |= netstate.KindEndpoints
 	}
@@ -172,6 +176,15 @@ func (l *Loop) pass(r *round) bool {
 		return false
 	}
 	return l.read(netstate.Hints{Kinds: touched, Reason: r.Trigger}, time.Now())
+}
+
+// split parts the way up into what comes before the endpoints and the endpoints.
+func split(up []netstate.Change) (routing, endpoints []netstate.Change) {
+	i := slices.IndexFunc(up, func(c netstate.Change) bool { return objectOf(c).kind == objectEndpoint })
+	if i < 0 {
+		return up, nil
+	}
+	return up[:i], up[i:]
 }
 
 // digests digests the changes that are to be made, by object.
