@@ -34,6 +34,10 @@ func (d *decoder) hint(h header, b []byte) (hints netstate.Hints, ok bool) {
 	case unix.RTM_NEWRULE, unix.RTM_DELRULE:
 		r, ok := decodeRule(b)
 		return netstate.Hints{Kinds: netstate.KindRules, Reason: "rule " + verb(h.typ == unix.RTM_DELRULE) + ": " + r.Text()}, ok
+	case unix.RTM_NEWNEXTHOP, unix.RTM_DELNEXTHOP:
+		// Its IPv4 routes go with a nexthop object, and no route event is sent.
+		d.touched.Store(true)
+		return netstate.Hints{Kinds: netstate.KindRoutes, Reason: "nexthop " + verb(h.typ == unix.RTM_DELNEXTHOP)}, true
 	}
 	return hints, false
 }

@@ -7,12 +7,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Offsets in a notification: struct nlmsghdr, then struct rtmsg.
+// Offsets in a notification: struct nlmsghdr, then struct rtmsg or nhmsg.
 const (
-	offType     = 4
-	offDstLen   = unix.NLMSG_HDRLEN + 1
-	offTable    = unix.NLMSG_HDRLEN + 4
-	offProtocol = unix.NLMSG_HDRLEN + 5
+	offType            = 4
+	offDstLen          = unix.NLMSG_HDRLEN + 1
+	offTable           = unix.NLMSG_HDRLEN + 4
+	offProtocol        = unix.NLMSG_HDRLEN + 5
+	offNexthopProtocol = unix.NLMSG_HDRLEN + 2
 )
 
 const (
@@ -20,14 +21,16 @@ const (
 	bpfLoadByte = unix.BPF_LD | unix.BPF_B | unix.BPF_ABS
 	bpfEqual    = unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K
 	bpfGreater  = unix.BPF_JMP | unix.BPF_JGT | unix.BPF_K
+	bpfJump     = unix.BPF_JMP | unix.BPF_JA
 	bpfReturn   = unix.BPF_RET | unix.BPF_K
 )
 
 // routeFilter is a classic BPF program for a subscription. It drops routes of
-// table local, and prefixes that a routing daemon has learnt: a full table that
-// comes or goes is a million notifications, which would overflow the socket.
-// Default routes, and the halves that tunnels use in their place, pass whatever
-// their protocol is. Every notification of a route is a message of its own.
+// table local, and prefixes that a routing daemon has learnt, with the nexthop
+// objects that it made for them: a full table that comes or goes is a million
+// notifications, which would overflow the socket. Default routes, and the
+// halves that tunnels use in their place, pass whatever their protocol is.
+// Every notification of a route is a message of its own.
 func routeFilter(protocols []uint8) []unix.SockFilter {
 	const drop, pass = 0, 0xffffffff
 	n := uint8(len(protocols))
@@ -36,19 +39,26 @@ func routeFilter(protocols []uint8) []unix.SockFilter {
 		return uint32(binary.BigEndian.Uint16(binary.NativeEndian.AppendUint16(nil, v)))
 	}
 	program := []unix.SockFilter{
-		{Code: bpfLoadHalf, K: offType},
-		{Code: bpfEqual, K: swapped(unix.RTM_NEWROUTE), Jt: 1},
-		{Code: bpfEqual, K: swapped(unix.RTM_DELROUTE), Jf: 6 + n}, // no route: pass
-		{Code: bpfLoadByte, K: offTable},
-		{Code: bpfEqual, K: unix.RT_TABLE_LOCAL, Jt: 3 + n},
-		{Code: bpfLoadByte, K: offDstLen},
-		{Code: bpfGreater, K: halvesMaxBits, Jf: 2 + n},
-		{Code: bpfLoadByte, K: offProtocol},
+		0:  {Code: bpfLoadHalf, K: offType},
+		1:  {Code: bpfEqual, K: swapped(unix.RTM_NEWROUTE), Jt: 6 - 2},
+		2:  {Code: bpfEqual, K: swapped(unix.RTM_DELROUTE), Jt: 6 - 3},
+		3:  {Code: bpfEqual, K: swapped(unix.RTM_NEWNEXTHOP), Jt: 12 - 4},
+		4:  {Code: bpfEqual, K: swapped(unix.RTM_DELNEXTHOP), Jt: 12 - 5},
+		5:  {Code: bpfReturn, K: pass},
+		6:  {Code: bpfLoadByte, K: offTable},
+		7:  {Code: bpfEqual, K: unix.RT_TABLE_LOCAL, Jt: 13 + n - 8},
+		8:  {Code: bpfLoadByte, K: offDstLen},
+		9:  {Code: bpfGreater, K: halvesMaxBits, Jf: 14 + n - 10},
+		10: {Code: bpfLoadByte, K: offProtocol},
+		11: {Code: bpfJump, K: 13 - 12},
+		12: {Code: bpfLoadByte, K: offNexthopProtocol},
 	}
-	for i, p := range protocols {
+	for i, p := range protocols { // from 13 on
 		program = append(program, unix.SockFilter{Code: bpfEqual, K: uint32(p), Jt: n - uint8(i)})
 	}
-	return append(program, unix.SockFilter{Code: bpfReturn, K: drop}, unix.SockFilter{Code: bpfReturn, K: pass})
+	return append(program,
+		unix.SockFilter{Code: bpfReturn, K: drop}, // 13 + n
+		unix.SockFilter{Code: bpfReturn, K: pass}) // 14 + n
 }
 
 func attachFilter(fd int, program []unix.SockFilter) error {

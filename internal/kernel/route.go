@@ -2,7 +2,6 @@ package kernel
 
 import (
 	"net/netip"
-	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -25,16 +24,6 @@ type keeper struct {
 	protocols *[256]bool
 	onLink    []netip.Prefix // of some link; more specific routes inside matter for throw
 	dropped   int            // how many routes were passed over
-}
-
-// covers tells whether every prefix has been looked for already.
-func (k *keeper) covers(prefixes []netip.Prefix) bool {
-	for _, p := range prefixes {
-		if !slices.Contains(k.onLink, p) {
-			return false
-		}
-	}
-	return true
 }
 
 // keeps decides by the fixed header and the destination alone.

@@ -61,6 +61,7 @@ func (k *Kernel) readRoutes(h netstate.Hints) error {
 func (k *Kernel) readTables(h netstate.Hints, touched bool) error {
 	wanted := k.wantedTables()
 	tables := make(map[tableID][]netstate.Route, len(wanted))
+	keep := k.keeper()
 	all := h.Kinds&^(netstate.KindRules|netstate.KindEndpoints) != 0
 	for id, path := range wanted {
 		old, known := k.tables[id]
@@ -70,13 +71,13 @@ func (k *Kernel) readTables(h netstate.Hints, touched bool) error {
 			tables[id] = old
 			continue
 		}
-		routes, err := k.readTable(id)
+		routes, err := k.readTable(id, keep)
 		if err != nil {
 			return err
 		}
 		tables[id] = routes
 	}
-	if err := k.readStale(h.Full, wanted, tables); err != nil {
+	if err := k.readStale(h.Full, wanted, tables, keep); err != nil {
 		return err
 	}
 	k.replaceTables(tables)
@@ -84,12 +85,13 @@ func (k *Kernel) readTables(h netstate.Hints, touched bool) error {
 }
 
 // wantedTables maps every table that matters to the link whose path table it
-// is, or to 0.
+// is, or to 0. Ports have none: a host with hundreds of containers has hundreds
+// of them.
 func (k *Kernel) wantedTables() map[tableID]int {
 	wanted := make(map[tableID]int, 2+2*len(k.links)+len(k.rules)/8)
 	for _, f := range netstate.Families {
 		for _, l := range k.links {
-			if !l.Loopback() {
+			if !l.Loopback() && l.Master == 0 {
 				wanted[tableID{f, k.options.Load().TableBase + uint32(l.Index)}] = l.Index
 			}
 		}
@@ -108,13 +110,13 @@ func (k *Kernel) wantedTables() map[tableID]int {
 
 // readStale adds the tables with routes of ours that nothing else leads to: the
 // path tables of links that are gone. A full read looks through all tables.
-func (k *Kernel) readStale(full bool, wanted map[tableID]int, tables map[tableID][]netstate.Route) error {
+func (k *Kernel) readStale(full bool, wanted map[tableID]int, tables map[tableID][]netstate.Route, keep keeper) error {
 	if !full {
 		for id := range k.tables {
 			if _, ok := wanted[id]; ok {
 				continue
 			}
-			routes, err := k.readTable(id)
+			routes, err := k.readTable(id, keep)
 			if err != nil {
 				return err
 			}
@@ -171,60 +173,63 @@ func sameButLifetime(a, b netstate.Route) bool {
 
 // readTable reads one table. A route inside an on-link prefix that only this
 // reading shows is found by a second one.
-func (k *Kernel) readTable(id tableID) ([]netstate.Route, error) {
-	keep := keeper{protocols: k.keptProtocols(), onLink: k.onLinkPrefixes(k.tables[id])}
+func (k *Kernel) readTable(id tableID, keep keeper) ([]netstate.Route, error) {
+	keep.onLink = appendOnLink(slices.Clip(keep.onLink), k.tables[id])
 	for {
 		routes, err := k.dumpRoutes(id.family, id.table, 0, &keep)
 		if err != nil {
 			return nil, err
 		}
-		if keep.dropped > 0 {
-			k.main.seen[id] = keep.dropped + len(routes)
-		} else {
+		if keep.dropped == 0 {
 			delete(k.main.seen, id)
+			return k.resolveNexthops(routes)
 		}
-		now := k.onLinkPrefixes(routes)
-		if keep.dropped == 0 || keep.covers(now) {
-			return routes, nil
+		k.main.seen[id] = keep.dropped + len(routes)
+		known := len(keep.onLink)
+		if keep.onLink = appendOnLink(keep.onLink, routes); len(keep.onLink) == known {
+			return k.resolveNexthops(routes)
 		}
-		keep.onLink = append(keep.onLink, now...)
 	}
 }
 
-// keptProtocols are those by which hosts are configured, and ours.
-func (k *Kernel) keptProtocols() *[256]bool {
+// keeper is what decides about the routes of every table.
+func (k *Kernel) keeper() keeper {
 	var kept [256]bool
-	for _, p := range configuring {
+	for _, p := range k.watchedProtocols() {
 		kept[p] = true
 	}
-	kept[k.options.Load().Protocol] = true
-	return &kept
+	keep := keeper{protocols: &kept}
+	for _, a := range k.addrs {
+		keep.onLink = appendPrefix(keep.onLink, a.Local.Masked())
+	}
+	return keep
 }
+
+// watchedProtocols are those by which hosts are configured, and ours.
+func (k *Kernel) watchedProtocols() []uint8 { return append(configuring[:], k.options.Load().Protocol) }
 
 // configuring are the protocols of routes by which a host is configured, as
 // opposed to those that a routing daemon learns by the thousand. 0 is what
 // routes carry whose maker did not say.
 var configuring = [...]uint8{0, netstate.ProtoRedirect, netstate.ProtoKernel, netstate.ProtoBoot, netstate.ProtoStatic, netstate.ProtoRA, netstate.ProtoDHCP}
 
-// onLinkPrefixes are those of the addresses and of the routes without gateway.
-// Very short ones are halves of a default route by a tunnel.
-func (k *Kernel) onLinkPrefixes(routes []netstate.Route) []netip.Prefix {
-	list := make([]netip.Prefix, 0, len(k.addrs)+4)
-	add := func(p netip.Prefix) {
-		if p.Bits() > halvesMaxBits && !p.IsSingleIP() && !p.Addr().IsLinkLocalUnicast() {
-			list = append(list, p.Masked())
-		}
-	}
-	for _, a := range k.addrs {
-		add(a.Local)
-	}
+// appendOnLink adds the destinations of routes without gateway.
+func appendOnLink(list []netip.Prefix, routes []netstate.Route) []netip.Prefix {
 	for _, r := range routes {
 		if r.Type == netstate.Unicast && !r.Gateway.IsValid() && r.Link != 0 {
-			add(r.Dst)
+			list = appendPrefix(list, r.Dst)
 		}
 	}
-	slices.SortFunc(list, netip.Prefix.Compare)
-	return slices.Compact(list)
+	return list
+}
+
+// appendPrefix leaves out what holds nothing that is more specific, and the very
+// short ones: halves of a default route by a tunnel.
+func appendPrefix(list []netip.Prefix, p netip.Prefix) []netip.Prefix {
+	if p.Bits() <= halvesMaxBits || p.IsSingleIP() || p.Addr().IsLinkLocalUnicast() || slices.Contains(list, p) {
+		return list
+	}
+	return append(list, p)
 }
 
 // dumpRoutes reads one table, or with 0 all, with a protocol, or with 0 any.

@@ -21,7 +21,7 @@ const watchBuffer = 1 << 20
 // their order, and an overflow is one state.
 var watchGroups = []int{
 	unix.RTNLGRP_LINK, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV6_IFADDR, unix.RTNLGRP_IPV4_ROUTE,
-	unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE,
+	unix.RTNLGRP_IPV6_ROUTE, unix.RTNLGRP_IPV4_RULE, unix.RTNLGRP_IPV6_RULE, unix.RTNLGRP_NEXTHOP,
 }
 
 // Pauses between attempts to subscribe again.
@@ -169,8 +169,6 @@ func (k *Kernel) sameNamespace(fd int) error {
 	}
 	return nil
 }
-
-func (k *Kernel) watchedProtocols() []uint8 { return append(configuring[:], k.options.Load().Protocol) }
 
 func (s *subscription) close() { s.file.Close() }
 

@@ -45,12 +45,10 @@ func (m *messages) wantAck() (seq uint32) {
 	return u32At(h, 8)
 }
 
-var zeros [64]byte
-
-// zero appends n zero bytes, at most 64, and returns them.
+// zero appends n zero bytes and returns them.
 func (m *messages) zero(n int) []byte {
 	at := len(m.b)
-	m.b = append(m.b, zeros[:n]...)
+	m.b = append(m.b, make([]byte, n)...)
 	return m.b[at:]
 }
 

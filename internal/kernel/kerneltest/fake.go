@@ -63,7 +63,7 @@ func clone(s *netstate.Snapshot) netstate.Snapshot {
 	c := *s
 	c.Links, c.Addrs, c.Routes = slices.Clone(s.Links), slices.Clone(s.Addrs), slices.Clone(s.Routes)
 	c.Rules, c.Endpoints = slices.Clone(s.Rules), slices.Clone(s.Endpoints)
-	c.Preferred, c.LeaseGateways = maps.Clone(s.Preferred), maps.Clone(s.LeaseGateways)
+	c.Preferred, c.LeaseGateways, c.Outbound = maps.Clone(s.Preferred), maps.Clone(s.LeaseGateways), maps.Clone(s.Outbound)
 	return c
 }
 
@@ -115,7 +115,7 @@ func merge(seen, now netstate.Snapshot, h netstate.Hints) netstate.Snapshot {
 		seen.Routes = now.Routes
 	}
 	if kinds&^netstate.KindEndpoints != 0 {
-		seen.Preferred = now.Preferred
+		seen.Preferred, seen.Outbound = now.Preferred, now.Outbound
 	}
 	if kinds&netstate.KindEndpoints != 0 {
 		seen.Endpoints, seen.Limits, seen.MPTCP = now.Endpoints, now.Limits, now.MPTCP
@@ -126,7 +126,7 @@ func merge(seen, now netstate.Snapshot, h netstate.Hints) netstate.Snapshot {
 
 // current is a copy of the state with the source that the kernel would pick for
 // every link: what the test said, while the link has the address, else the
-// first that is usable and not deprecated.
+// first that is usable and not deprecated. Outbound is what the test said.
 func (f *Fake) current() netstate.Snapshot {
 	s := clone(&f.now)
 	s.Preferred = map[netstate.LinkFamily]netip.Addr{}
