@@ -25,9 +25,13 @@ at_exit() {
 }
 trap at_exit EXIT
 
-say() { printf '\n\033[1m%s\033[0m\n' "$*"; }
+bold='' plain=''
+[ -t 1 ] && bold=$'\033[1m' plain=$'\033[0m'
+say() { printf '\n%s%s%s\n' "$bold" "$*" "$plain"; }
 in_ns() { local n=$1; shift; ip netns exec $id-"$n" "$@"; }
-run() { printf '$ %s\n' "$*"; in_ns client "$@"; }
+# spawn NAMESPACE COMMAND...: in the background; $! is the command's own pid
+spawn() { local n=$1; shift; exec ip netns exec $id-"$n" "$@"; }
+run() { printf '$ %s\n' "${*//$bin\//}"; in_ns client "$@"; }
 # until TEXT COMMAND...: waits at most 20 s for the command to succeed
 until_ok() {
   local what=$1 end=$((SECONDS + 20)); shift
@@ -62,12 +66,12 @@ X
 chmod +x "$dir/udhcpc.sh"
 say "A laptop with two uplinks of 20 Mbit/s each. Both get their address by DHCP."
 for i in 0 1; do
-  in_ns router dnsmasq --keep-in-foreground --conf-file=/dev/null --port=0 --interface=r$i --bind-interfaces \
+  spawn router dnsmasq --keep-in-foreground --conf-file=/dev/null --port=0 --interface=r$i --bind-interfaces \
     --dhcp-range=10.1.$((i + 1)).50,10.1.$((i + 1)).99,255.255.255.0 --dhcp-option=3,10.1.$((i + 1)).1 --dhcp-authoritative --no-ping \
     --leasefile-ro --pid-file="$dir/dnsmasq$i.pid" >"$dir/dnsmasq$i.log" 2>&1 & pids+=($!)
 done
 for l in eth0 wlan0; do
-  in_ns client busybox udhcpc -f -i $l -s "$dir/udhcpc.sh" >"$dir/udhcpc-$l.log" 2>&1 & pids+=($!)
+  spawn client busybox udhcpc -f -i $l -s "$dir/udhcpc.sh" >"$dir/udhcpc-$l.log" 2>&1 & pids+=($!)
 done
 until_ok "a lease on both links" sh -c "ip -n $id-client route | grep -q 'default.*eth0' && ip -n $id-client route | grep -q 'default.*wlan0'"
 run ip -brief -4 addr show scope global
@@ -75,17 +79,17 @@ run ip route show default
 run ip mptcp endpoint
 ip -n $id-client rule >"$dir/before"; ip -n $id-client mptcp limits >>"$dir/before"
 
-in_ns server "$bin/transfer" serve 10.9.0.2:5001 & pids+=($!)
+spawn server "$bin/transfer" serve 10.9.0.2:5001 & pids+=($!)
 until_ok "the server" in_ns client timeout 1 bash -c ': </dev/tcp/10.9.0.2/5001'
 say "Without subflowd a Multipath TCP connection uses one of them:"
 in_ns client "$bin/transfer" send 10.9.0.2:5001 4 eth0 wlan0
 
 say "subflowd starts:"
-export SUBFLOWD_SOCKET=$dir/run/control.sock
+socket=$dir/run/control.sock
 : >"$dir/empty.toml"
-in_ns client "$bin/subflowd" --config "$dir/empty.toml" --state-dir "$dir/run" --socket "$SUBFLOWD_SOCKET" --log-format console & daemon=$!; pids+=($daemon)
-until_ok "the first round" in_ns client "$bin/subflowctl" --socket "$SUBFLOWD_SOCKET" wait --paths 2 --timeout 10s
-printf '\n$ subflowctl status\n'; in_ns client "$bin/subflowctl" --socket "$SUBFLOWD_SOCKET" status
+spawn client "$bin/subflowd" --config "$dir/empty.toml" --state-dir "$dir/run" --socket "$socket" --log-format console & daemon=$!; pids+=($daemon)
+until_ok "the first round" in_ns client "$bin/subflowctl" --socket "$socket" wait --paths 2 --timeout 10s
+printf '\n$ subflowctl status\n'; in_ns client "$bin/subflowctl" --socket "$socket" status
 printf '\n'; run ip rule
 run ip mptcp endpoint
 
