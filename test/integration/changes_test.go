@@ -12,10 +12,13 @@ import (
 
 // dial opens a connection that has the given subflows and stays in use: the changes happen under it. A subflow of a
 // connection is tried once, so that one that comes proves that its endpoint did not come too early.
+//
+// It starts on the first of them. An endpoint that the connection started on stays while that subflow works: only the
+// others are bound to their link, and stop with its routes.
 func dial(n *lab.Net, server string, addrs ...string) *lab.Conn {
 	n.T.Helper()
 	n.Server.Listen(server)
-	c := n.Client.Dial(server)
+	c := n.Client.Dial(server, lab.From(addrs[0]))
 	c.WantSubflows(addrs...)
 	talk(n.T, c)
 	return c
@@ -256,10 +259,7 @@ func TestTentativeAddress(t *testing.T) {
 
 	// Three probes in place of one: tentative for three seconds.
 	n.Client.Sysctl("net.ipv6.conf.eth1.dad_transmits", "3")
-	n.B.AddIPv6()
-	if _, err := n.Client.TryIP("-6 route add default via 2001:db8:2::1 dev eth1 metric 200"); err != nil {
-		t.Fatal(err)
-	}
+	n.B.AddIPv6() // the default route was there all the time
 	looks := 0
 	lab.Eventually(t, soon, "the end of duplicate address detection", func() error {
 		state := found(n.Client)

@@ -229,7 +229,7 @@ func leavesBy(n *lab.Net, p *lab.Path, src string, dsts ...string) {
 	}
 }
 
-// twoSubflows checks that a new MPTCP connection gets a subflow from each address.
+// twoSubflows checks that a new MPTCP connection gets a subflow from each address, two as a rule, and no other.
 func twoSubflows(n *lab.Net, server string, addrs ...string) {
 	n.T.Helper()
 	n.Server.Listen(server)

@@ -80,17 +80,13 @@ func runAs(t *testing.T, h *lab.Host, uid uint32, args ...string) lab.Result {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	b, err := os.ReadFile(lab.Bin(t, "subflowd"))
-	bin := filepath.Join(dir, "subflowd")
-	if err == nil {
-		err = os.WriteFile(bin, b, 0o755)
-	}
-	if err == nil {
-		err = os.Chown(dir, int(uid), int(uid))
-	}
-	if err != nil {
+	if err := os.Chown(dir, int(uid), int(uid)); err != nil {
 		t.Fatal(err)
 	}
+	// Not copied by this process: a child that another test starts meanwhile would inherit the file open for writing,
+	// and it could not be executed.
+	bin := filepath.Join(dir, "subflowd")
+	h.Run("cp", lab.Bin(t, "subflowd"), bin)
 	all := append([]string{"--state-dir", dir, "--socket", filepath.Join(dir, "s")}, args...)
 	cmd := h.Command(bin, all...)
 	if uid == 0 {
