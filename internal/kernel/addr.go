@@ -44,7 +44,7 @@ func (k *Kernel) readAddrs(only map[int]struct{}) error {
 
 // dumpAddrs appends the addresses of one link, or of all for 0.
 func (k *Kernel) dumpAddrs(addrs *[]netstate.Addr, ifindex int) error {
-	for _, f := range netstate.Families {
+	for _, f := range k.families {
 		k.rt.reset()
 		k.rt.begin(unix.RTM_GETADDR, unix.NLM_F_DUMP, k.rt.nextSeq())
 		h := k.rt.zero(ifaddrmsgLen)
@@ -57,7 +57,7 @@ func (k *Kernel) dumpAddrs(addrs *[]netstate.Addr, ifindex int) error {
 				*addrs = append(*addrs, a)
 			}
 		})
-		if err != nil && !(ifindex != 0 && gone(err)) && !noFamily(err) {
+		if err != nil && !(ifindex != 0 && gone(err)) {
 			return err
 		}
 	}

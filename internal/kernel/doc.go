@@ -4,7 +4,8 @@
 // netstate and changes into netlink messages.
 //
 // The files: kernel (the snapshot and its caches), link, addr, route, tables,
-// rule and preferred (what is read), change, request and endpoint (what is
-// written), errno (what an error number means), watch and filter (events),
-// namespace, and below them socket and wire.
+// nexthop, rule, selectors, preferred, outbound and sysctl (what is read),
+// change, request and endpoint (what is written), errno (what an error number
+// means), watch, watch_mptcp, event and filter (events), namespace, and below
+// them socket and wire.
 package kernel

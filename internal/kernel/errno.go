@@ -56,7 +56,3 @@ func MeaningOf(err error) Meaning {
 // gone tells whether a delete failed because there was nothing to delete, or a
 // read because its object has just vanished.
 func gone(err error) bool { return MeaningOf(err) == Gone }
-
-// noFamily tells whether a read failed because the kernel was built or booted
-// without the address family.
-func noFamily(err error) bool { return MeaningOf(err) == Unsupported }

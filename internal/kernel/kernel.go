@@ -7,6 +7,8 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/subflowd/subflowd/internal/netstate"
 	"github.com/subflowd/subflowd/pkg/mptcp"
 )
@@ -20,9 +22,10 @@ type Options struct {
 // Kernel is the state of one network namespace with what was last read of it.
 // Refresh, Connections and Apply are for one goroutine at a time.
 type Kernel struct {
-	options atomic.Pointer[Options]
-	rt      *socket
-	pm      pathManager
+	options  atomic.Pointer[Options]
+	rt       *socket
+	pm       pathManager
+	families []netstate.Family // that the kernel was booted with
 
 	due     netstate.Hints // asked for and not read yet, because a read failed
 	changed netstate.Kinds // since the last snapshot was made
@@ -55,7 +58,7 @@ func Open(o Options) (*Kernel, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open rtnetlink: %w", err)
 	}
-	k := &Kernel{rt: rt, due: netstate.Hints{Full: true, Kinds: netstate.KindAll}}
+	k := &Kernel{rt: rt, families: families(), due: netstate.Hints{Full: true, Kinds: netstate.KindAll}}
 	k.options.Store(&o)
 	k.main.init()
 	if err := k.pm.open(); err != nil {
@@ -64,6 +67,19 @@ func Open(o Options) (*Kernel, error) {
 	}
 	k.names.Store(&netstate.Names{})
 	return k, nil
+}
+
+// families leaves IPv6 out where the kernel was booted with ipv6.disable=1: it
+// would answer IPv6 dumps with what IPv4 has (rtnl_dump_all).
+func families() []netstate.Family {
+	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if errors.Is(err, unix.EAFNOSUPPORT) {
+		return netstate.Families[:1]
+	}
+	if err == nil {
+		unix.Close(fd)
+	}
+	return netstate.Families[:]
 }
 
 // Close closes all sockets.

@@ -16,7 +16,7 @@ const fibRuleLen = 12 // struct fib_rule_hdr
 // is not a whole struct fib_rule_hdr.
 func (k *Kernel) readRules() error {
 	rules := make([]netstate.Rule, 0, len(k.rules)+8)
-	for _, f := range netstate.Families {
+	for _, f := range k.families {
 		k.rt.reset()
 		k.rt.begin(unix.RTM_GETRULE, unix.NLM_F_DUMP, k.rt.nextSeq())
 		k.rt.zero(fibRuleLen)[0] = byte(f)
@@ -27,7 +27,7 @@ func (k *Kernel) readRules() error {
 				rules = append(rules, r)
 			}
 		})
-		if err != nil && !noFamily(err) {
+		if err != nil {
 			return err
 		}
 	}

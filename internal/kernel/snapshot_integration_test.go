@@ -10,8 +10,6 @@ import (
 	"strings"
 	"testing"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/subflowd/subflowd/internal/netstate"
 	"github.com/subflowd/subflowd/test/lab"
 )
@@ -272,22 +270,4 @@ func TestRefreshMakesUpForAFailure(t *testing.T) {
 		k.rt.fd = fd
 		compareAddrs(t, h, refresh(t, k, netstate.Hints{Kinds: netstate.KindRules}))
 	})
-}
-
-func TestWithoutCapability(t *testing.T) {
-	for _, c := range []struct {
-		err  error
-		want Meaning
-	}{
-		{unix.EPERM, Permission}, {unix.EBUSY, Transient}, {unix.ENODEV, Gone}, {unix.EEXIST, InTheWay}, {unix.EINVAL, Other},
-		{fmt.Errorf("x: %w", reply{errno: unix.ENOBUFS}), Transient}, {errInterrupted, Transient}, {errors.New("x"), Other},
-	} {
-		if got := MeaningOf(c.err); got != c.want {
-			t.Errorf("%v: %d, want %d", c.err, got, c.want)
-		}
-	}
-	err := &Error{Change: "add rule x", Cause: reply{errno: unix.EPERM}}
-	if want := "add rule x: operation not permitted (EPERM): needs CAP_NET_ADMIN"; err.Error() != want {
-		t.Errorf("want:  %s\nfound: %s", want, err)
-	}
 }

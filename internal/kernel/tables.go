@@ -89,7 +89,7 @@ func (k *Kernel) readTables(h netstate.Hints, touched bool) error {
 // of them.
 func (k *Kernel) wantedTables() map[tableID]int {
 	wanted := make(map[tableID]int, 2+2*len(k.links)+len(k.rules)/8)
-	for _, f := range netstate.Families {
+	for _, f := range k.families {
 		for _, l := range k.links {
 			if !l.Loopback() && l.Master == 0 {
 				wanted[tableID{f, k.options.Load().TableBase + uint32(l.Index)}] = l.Index
@@ -126,7 +126,7 @@ func (k *Kernel) readStale(full bool, wanted map[tableID]int, tables map[tableID
 		}
 		return nil
 	}
-	for _, f := range netstate.Families {
+	for _, f := range k.families {
 		routes, err := k.dumpRoutes(f, 0, k.options.Load().Protocol, nil)
 		if err != nil {
 			return err
@@ -255,7 +255,7 @@ func (k *Kernel) dumpRoutes(f netstate.Family, table uint32, protocol uint8, kee
 	})
 	k.scratch = routes
 	// A table that was never used does not exist.
-	if errors.Is(err, unix.ENOENT) || err != nil && noFamily(err) {
+	if errors.Is(err, unix.ENOENT) {
 		return nil, nil
 	}
 	if err != nil || len(routes) == 0 {
