@@ -33,13 +33,16 @@ type daemon struct {
 	kernel *kernel.Kernel
 	store  *record.Store
 	cookie uint64
+	hup    chan os.Signal
 	// notes are findings of the start, for the status.
 	notes []plan.Finding
 }
 
 // start takes the lock and opens the kernel and the record.
 func start(f flags, c config.Config, files []string, log *zap.Logger) (*daemon, error) {
-	d := &daemon{flags: f, config: c, files: files, log: log}
+	d := &daemon{flags: f, config: c, files: files, log: log, hup: make(chan os.Signal, 1)}
+	// From here on a reload that comes early waits instead of ending the process.
+	signal.Notify(d.hup, syscall.SIGHUP)
 	lock, warning, err := record.Lock(f.stateDir)
 	if err != nil {
 		return nil, err
@@ -124,9 +127,7 @@ func (d *daemon) cleanup() int {
 func (d *daemon) serve() int {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
-	hup := make(chan os.Signal, 1)
-	signal.Notify(hup, syscall.SIGHUP)
-	defer signal.Stop(hup)
+	defer signal.Stop(d.hup)
 
 	service := &service{log: d.log}
 	o := d.options()
@@ -144,7 +145,7 @@ func (d *daemon) serve() int {
 			select {
 			case <-ctx.Done():
 				return
-			case <-hup:
+			case <-d.hup:
 				d.reload(ctx, l)
 			}
 		}
@@ -199,7 +200,7 @@ func (s *service) round(v *reconcile.View) {
 		s.status = text
 		notify.Status(text)
 	}
-	if !s.ready {
+	if !s.ready && v.Plan != nil {
 		s.ready = true
 		notify.Ready()
 		s.log.Info("ready: " + s.status)

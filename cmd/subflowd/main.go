@@ -85,13 +85,20 @@ func run(args []string, stdout, stderr io.Writer) int {
 	return d.serve()
 }
 
-// capable tells whether CAP_NET_ADMIN is effective. Whether it holds in the
-// network namespace's own user namespace only the first change can tell.
+// capable tells whether CAP_NET_ADMIN is effective, and holds in the user
+// namespace that owns the network namespace: root in a user namespace of its
+// own has all capabilities and no power over the host's network.
 func capable() bool {
 	h := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
 	var data [2]unix.CapUserData
-	if err := unix.Capget(&h, &data[0]); err != nil {
-		return true // the kernel's own answers will say
+	if err := unix.Capget(&h, &data[0]); err == nil && data[unix.CAP_NET_ADMIN/32].Effective&(1<<(unix.CAP_NET_ADMIN%32)) == 0 {
+		return false
 	}
-	return data[unix.CAP_NET_ADMIN/32].Effective&(1<<(unix.CAP_NET_ADMIN%32)) != 0
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return true // the kernel's answers to changes will say
+	}
+	defer unix.Close(fd)
+	// Needs the capability even to set what is set (sock_setsockopt, net/core/sock.c).
+	return unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_MARK, 0) != unix.EPERM
 }

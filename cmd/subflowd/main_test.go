@@ -99,6 +99,11 @@ func TestWithoutCapability(t *testing.T) {
 			t.Errorf("%s: %v", mode, err)
 		}
 	}
+	// Root of a user namespace that does not own the network namespace.
+	_, err = h.Try("unshare", "--user", "--map-root-user", copied, "--once", "--state-dir", l.TempDir())
+	if err == nil || !strings.Contains(err.Error(), "CAP_NET_ADMIN is missing") {
+		t.Errorf("in a user namespace: %v", err)
+	}
 	// What only reads needs no capability.
 	if _, err := h.Try("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", copied, "--check-config"); err != nil {
 		t.Error(err)

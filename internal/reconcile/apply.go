@@ -65,6 +65,7 @@ func (l *Loop) batch(r *round, list []netstate.Change) netstate.Kinds {
 		l.recorded(l.o.Record.Announce(adds...))
 	}
 	var failed []netstate.Endpoint
+	r.reread = r.reread && touched&netstate.KindEndpoints == 0
 	errs := l.o.Kernel.Apply(list)
 	for i, c := range list {
 		err := errs[i]
@@ -89,6 +90,7 @@ func (l *Loop) settle(r *round, adds []netstate.Endpoint) {
 	if !l.read(netstate.Hints{Kinds: netstate.KindEndpoints, Reason: r.Trigger}, time.Now()) {
 		return
 	}
+	r.reread = true
 	added := make(map[netip.Addr]netstate.Endpoint, len(adds))
 	for _, e := range adds {
 		added[e.Addr] = e

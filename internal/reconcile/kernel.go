@@ -22,7 +22,8 @@ type Kernel interface {
 	Apply(changes []netstate.Change) []error
 }
 
-// Watcher tells when something may have changed.
+// Watcher tells when something may have changed. One that has the method
+// Overflows() uint64 tells with it how often events were lost.
 type Watcher interface {
 	// Watch calls emit for every hint until ctx ends, from one goroutine. It
 	// subscribes again by itself after an overflow or a dead socket and then

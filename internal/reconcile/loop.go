@@ -50,12 +50,11 @@ type Loop struct {
 	cfg config.Config
 	log *zap.Logger
 
-	slot      *trigger.Slot
-	requests  chan chan struct{}
-	configs   chan config.Config
-	nudge     chan struct{} // lingering endpoints and findings are to be looked at
-	overflows atomic.Uint64
-	watchErr  atomic.Pointer[error]
+	slot     *trigger.Slot
+	requests chan chan struct{}
+	configs  chan config.Config
+	nudge    chan struct{} // lingering endpoints and findings are to be looked at
+	watchErr atomic.Pointer[error]
 
 	gate     trigger.Gate
 	snap     *netstate.Snapshot
@@ -286,12 +285,7 @@ func (l *Loop) watch(ctx context.Context, subscribed chan<- struct{}) {
 }
 
 // hint takes a hint of the watcher, from its goroutine.
-func (l *Loop) hint(h netstate.Hints) {
-	if h.Full {
-		l.overflows.Add(1)
-	}
-	l.slot.Put(h, time.Now())
-}
+func (l *Loop) hint(h netstate.Hints) { l.slot.Put(h, time.Now()) }
 
 // watchConnections listens for connections while an endpoint waits for them,
 // and only then: a busy server has thousands of such events.

@@ -19,7 +19,9 @@ type findingKey struct{ code, object string }
 
 // publish makes a new view after a round.
 func (l *Loop) publish(r *round) {
-	l.counters.Overflows = l.overflows.Load()
+	if w, ok := l.o.Watcher.(interface{ Overflows() uint64 }); ok {
+		l.counters.Overflows = w.Overflows()
+	}
 	old := l.View()
 	v := &View{
 		Version: old.Version + 1, Started: l.started, Config: l.cfg,
@@ -166,7 +168,7 @@ func (l *Loop) own(v *View) []plan.Finding {
 		}
 	}
 	for _, c := range v.Contentions {
-		find(plan.Warning, codeContention, c.Object, fmt.Sprintf("is undone again and again by another program, %d times so far", c.Count),
+		find(plan.Warning, codeContention, c.Object, fmt.Sprintf("cannot keep what they should be: another program undid it %d times so far", c.Count),
 			"find the program that removes it and tell it to leave it alone")
 	}
 	for _, g := range v.Lingering {

@@ -49,6 +49,7 @@ type round struct {
 	at     time.Time       // the moment of the event
 	event  bool            // it was caused by the kernel or a person, not by time
 	looked bool            // lingering endpoints were looked at
+	reread bool            // endpoints were read again after all changes of them so far
 	now    map[object]bool // tried in this pass
 	tried  map[object]wish // tried in earlier passes, with the digest of the changes
 	failed map[object]bool
@@ -175,6 +176,10 @@ func (l *Loop) pass(r *round) bool {
 	if touched == 0 {
 		return false
 	}
+	if r.reread {
+		touched &^= netstate.KindEndpoints // have been read since
+	}
+	r.reread = false
 	return l.read(netstate.Hints{Kinds: touched, Reason: r.Trigger}, time.Now())
 }
 
@@ -209,7 +214,6 @@ func (l *Loop) verify(r *round, left map[object]wish) {
 	for o := range r.tried {
 		if _, ok := left[o]; !ok {
 			l.held[o] = settled{l.wishes[o], now}
-			l.fights.Repaired(o)
 		}
 	}
 	for o, s := range l.held {
@@ -217,6 +221,11 @@ func (l *Loop) verify(r *round, left map[object]wish) {
 			delete(l.held, o)
 		}
 	}
+	l.fights.Settle(func(o object) bool {
+		_, held := l.held[o]
+		_, ok := left[o]
+		return held && ok
+	})
 	for o, f := range l.failures {
 		// A wish that changed deserves a fresh attempt.
 		if _, ok := left[o]; !ok || f.wish != l.wishes[o] {

@@ -61,7 +61,7 @@ func (l *Loop) vacate(r *round) bool {
 			break
 		}
 		if l.vacateOne(r, u, index, live, now) {
-			deleted = true
+			deleted, r.reread = true, false
 			// What was read does not show that these subflows close now.
 			delete(live, u.Endpoint.Addr)
 		}

@@ -69,6 +69,14 @@ func (f *Fights[K]) Repaired(key K) {
 	}
 }
 
+// Settle notes that nothing has to be repaired but what still names: the other
+// side gave in, or the object is no longer wanted.
+func (f *Fights[K]) Settle(still func(K) bool) {
+	for k, x := range f.m {
+		x.open = x.open && still(k)
+	}
+}
+
 // Expire forgets what kept still for long enough.
 func (f *Fights[K]) Expire(now time.Time) {
 	for k, x := range f.m {

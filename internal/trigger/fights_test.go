@@ -82,3 +82,24 @@ func TestWorstFightsFirst(t *testing.T) {
 		t.Errorf("got %v", w)
 	}
 }
+
+func TestFightThatIsOverByItself(t *testing.T) {
+	var f Fights[string]
+	for range 5 {
+		f.Undone("x", t0)
+		f.Repaired("x")
+	}
+	f.Undone("x", t0)
+	f.Settle(func(string) bool { return true })
+	if f.Waiting(t0).IsZero() {
+		t.Error("the repair that waits was forgotten")
+	}
+	f.Settle(func(string) bool { return false })
+	if !f.Waiting(t0).IsZero() {
+		t.Error("a repair waits for nothing")
+	}
+	f.Expire(t0.Add(FightQuiet + time.Second))
+	if _, ok := f.Get("x"); ok {
+		t.Error("it is not forgotten")
+	}
+}
