@@ -96,9 +96,8 @@ func (l *limitsWish) UnmarshalTOML(raw []byte) error {
 	var f struct {
 		Limits any `toml:"limits"`
 	}
-	if err := toml.Unmarshal(append([]byte("limits = "), raw...), &f); err != nil {
-		return nil
-	}
+	// A table that cannot be read leaves f empty.
+	_ = toml.Unmarshal(append([]byte("limits = "), raw...), &f)
 	switch v := f.Limits.(type) {
 	case string:
 		if m := LimitsMode(v); m == LimitsAuto || m == LimitsKeep {
