@@ -104,6 +104,9 @@ type Config struct {
 	Metrics          Metrics
 	Probe            Probe
 	Links            []LinkEntry
+	// Where names the place of each key that a file set, but for those of links:
+	// "routing.priority" is at "conf.d/10-site.toml:2". It decides nothing.
+	Where map[string]string
 }
 
 // Default is the configuration without a file: right for a laptop.

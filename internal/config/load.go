@@ -4,96 +4,135 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
-
-	"github.com/pelletier/go-toml/v2"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"unicode/utf8"
 )
 
 // DefaultPath is the file that is read where none is named; it may be missing.
 const DefaultPath = "/etc/subflowd/subflowd.toml"
 
-// Problem is a mistake in a file.
-type Problem struct {
-	File   string
-	Line   int // from 1; 0: the file as a whole
-	Column int // from 1
-	Text   string
-}
+// dropIns is the directory beside a file whose files are read after it.
+const dropIns = "conf.d"
 
-// Error reads "subflowd.toml:3:1: unknown key".
-func (p *Problem) Error() string {
-	if p.Line == 0 {
-		return p.File + ": " + p.Text
-	}
-	return fmt.Sprintf("%s:%d:%d: %s", p.File, p.Line, p.Column, p.Text)
-}
+// maxSize is the largest file that is read, in bytes.
+const maxSize = 1 << 20
 
-// Load reads the configuration, and returns the files that it was read from. An
-// empty path stands for DefaultPath, and for the built-in defaults if that is
-// missing; a named file that is missing is an error. Mistakes in a file are
-// errors that wrap *Problem, all of them at once.
+// Load reads a file and conf.d/*.toml beside it in lexical order, and returns
+// what it read. Later files win; their links are appended. An empty path stands
+// for DefaultPath, which may be missing; a named file that is missing is an
+// error for which errors.Is(err, fs.ErrNotExist) holds.
+//
+// The error is nil or Problems, with all that is wrong in any file, and then
+// the configuration is Default(): nothing is applied by halves.
 func Load(path string) (Config, []string, error) {
-	named := path != ""
-	if !named {
-		path = DefaultPath
+	if path == "" {
+		return load(DefaultPath, true)
 	}
-	b, err := os.ReadFile(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist) && !named:
-		return Default(), nil, nil
-	case err != nil:
-		return Config{}, nil, fmt.Errorf("read configuration: %w", err)
+	return load(path, false)
+}
+
+func load(path string, mayMiss bool) (Config, []string, error) {
+	var docs []*document
+	var unread Problems
+	read := func(path, label string, mayMiss bool) {
+		b, err := readFile(path)
+		switch {
+		case mayMiss && errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			unread = append(unread, unreadable(path, err))
+		default:
+			docs = append(docs, decodeText(path, label, b))
+		}
 	}
-	c, err := parse(path, b)
+	read(path, filepath.Base(path), mayMiss)
+	dir := filepath.Join(filepath.Dir(path), dropIns)
+	list, err := os.ReadDir(dir) // sorted by name
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		unread = append(unread, unreadable(dir, err))
+	}
+	for _, e := range list {
+		// Editors leave hidden files beside the one that they write.
+		if name := e.Name(); strings.HasSuffix(name, ".toml") && !strings.HasPrefix(name, ".") {
+			read(filepath.Join(dir, name), filepath.Join(dropIns, name), false)
+		}
+	}
+	c, err := decode(docs)
+	if err != nil || len(unread) > 0 {
+		var ps Problems
+		errors.As(err, &ps)
+		return Default(), nil, append(unread, ps...)
+	}
+	var files []string
+	for _, d := range docs {
+		files = append(files, d.path)
+	}
+	return c, files, nil
+}
+
+var errTooLarge = fmt.Errorf("is larger than %d bytes; a configuration is not", maxSize)
+
+// readFile reads a file that may be anything. A pipe without a writer is empty
+// (O_NONBLOCK), or a reload would wait for one.
+func readFile(path string) ([]byte, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return Config{}, nil, err
+		return nil, err
 	}
-	return c, []string{path}, nil
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxSize+1))
+	if err == nil && len(b) > maxSize {
+		err = errTooLarge
+	}
+	return b, err
 }
 
-// parse reads one file on top of the defaults.
-func parse(name string, b []byte) (Config, error) {
-	var f file
-	d := toml.NewDecoder(bytes.NewReader(b)).DisallowUnknownFields().EnableUnmarshalerInterface()
-	if err := d.Decode(&f); err != nil {
-		return Config{}, decodeProblem(name, err)
+// unreadable is the problem of a file as a whole.
+func unreadable(path string, err error) *Problem {
+	p := &Problem{File: path, Text: err.Error(), cause: err}
+	var pe *fs.PathError
+	switch {
+	case errors.Is(err, syscall.EISDIR):
+		p.Text = "is a directory, not a file"
+	case errors.Is(err, syscall.ENOTDIR) && filepath.Base(path) == dropIns:
+		p.Text = "is a file; it must be a directory with *.toml files, or not exist"
+	case errors.As(err, &pe):
+		p.Text = pe.Err.Error()
 	}
-	if err := f.problems(name, b); err != nil {
-		return Config{}, err
-	}
-	c := Default()
-	f.apply(&c, name, b)
-	return c, nil
+	return p
 }
 
-func decodeProblem(name string, err error) error {
-	var strict *toml.StrictMissingError
-	if errors.As(err, &strict) {
-		var all []error
-		for i := range strict.Errors {
-			e := &strict.Errors[i]
-			line, column := e.Position()
-			all = append(all, &Problem{name, line, column, fmt.Sprintf("unknown key %q", keyText(e.Key()))})
+var (
+	utf8Mark = []byte("\xef\xbb\xbf")
+	utf16s   = [][]byte{{0xff, 0xfe}, {0xfe, 0xff}}
+)
+
+// decodeText parses the content of a file, whatever it is.
+func decodeText(path, label string, b []byte) *document {
+	b = bytes.TrimPrefix(b, utf8Mark)
+	if utf8.Valid(b) {
+		return parse(path, label, b)
+	}
+	bad := 0
+	for bad < len(b) {
+		r, size := utf8.DecodeRune(b[bad:])
+		if r == utf8.RuneError && size == 1 {
+			break
 		}
-		return errors.Join(all...)
+		bad += size
 	}
-	var one *toml.DecodeError
-	if errors.As(err, &one) {
-		line, column := one.Position()
-		text := one.Error()[len("toml: "):]
-		return &Problem{name, line, column, text}
-	}
-	return &Problem{File: name, Text: err.Error()}
-}
-
-func keyText(k toml.Key) string {
-	var s string
-	for i, part := range k {
-		if i > 0 {
-			s += "."
+	d := parse(path, label, b[:bad])
+	d.root, d.problems = newTable(headed, span{}), nil
+	p := d.add(span{bad, bad}, "the file is not UTF-8")
+	p.Allowed = "TOML in UTF-8; save the file in that encoding"
+	for _, mark := range utf16s {
+		if bytes.HasPrefix(b, mark) {
+			p.Text = "the file is UTF-16"
 		}
-		s += part
 	}
-	return s
+	return d
 }
