@@ -124,7 +124,11 @@ func options(f *kerneltest.Fake, r *memory) (Options, *observer.ObservedLogs) {
 // test lets the loop do all that is due.
 func run(t *testing.T, f *kerneltest.Fake, r *memory) *host {
 	o, logs := options(f, r)
-	h := &host{Fake: f, t: t, loop: New(o), rec: r, logs: logs}
+	return runWith(t, f, o, logs)
+}
+
+func runWith(t *testing.T, f *kerneltest.Fake, o Options, logs *observer.ObservedLogs) *host {
+	h := &host{Fake: f, t: t, loop: New(o), rec: o.Record.(*memory), logs: logs}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {

@@ -49,7 +49,9 @@ type round struct {
 	at     time.Time       // the moment of the event
 	event  bool            // it was caused by the kernel or a person, not by time
 	looked bool            // lingering endpoints were looked at
+	cut    bool            // it ends early for what came meanwhile
 	reread bool            // endpoints were read again after all changes of them so far
+	idle   time.Duration   // spent waiting for the kernel's grace periods, not working
 	now    map[object]bool // tried in this pass
 	tried  map[object]wish // tried in earlier passes, with the digest of the changes
 	failed map[object]bool
@@ -73,7 +75,7 @@ func (l *Loop) round(h netstate.Hints, at time.Time, event bool) {
 	}
 	end := time.Now()
 	r.Took = end.Sub(now)
-	l.gate.Done(end, r.Took)
+	l.gate.Done(end, r.Took-r.idle)
 	if h.Full {
 		l.setResync(end)
 	}
@@ -180,7 +182,7 @@ func (l *Loop) pass(r *round) bool {
 		touched &^= netstate.KindEndpoints // have been read since
 	}
 	r.reread = false
-	return l.read(netstate.Hints{Kinds: touched, Reason: r.Trigger}, time.Now())
+	return l.read(netstate.Hints{Kinds: touched, Reason: r.Trigger}, time.Now()) && !r.cut
 }
 
 // split parts the way up into what comes before the endpoints and the endpoints.

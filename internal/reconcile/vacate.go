@@ -57,7 +57,8 @@ func (l *Loop) vacate(r *round) bool {
 	for _, u := range l.changes.Unwanted {
 		if deleted && l.slot.Pending() {
 			// A delete takes 10 ms: what happened meanwhile may be another
-			// link's way up.
+			// link's way up. It is the next round's.
+			r.cut = true
 			break
 		}
 		if l.vacateOne(r, u, index, live, now) {
@@ -114,7 +115,9 @@ func (l *Loop) vacateOne(r *round, u diff.Unwanted, conns diff.ConnIndex, live m
 		return false
 	}
 	c := netstate.Change{Op: netstate.EndpointDelete, Endpoint: u.Endpoint, Reason: u.Reason}
+	begun := time.Now()
 	err := l.o.Kernel.Apply([]netstate.Change{c})[0]
+	r.idle += time.Since(begun)
 	l.note(r, c, err)
 	if err != nil {
 		g.look(now, "cannot be deleted: "+err.Error(), 0)
