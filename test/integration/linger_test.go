@@ -256,6 +256,7 @@ func (x exchange) run(t *testing.T) {
 	sink(n.Server, x.server)
 
 	x.control(n)
+	monitor := n.Client.Monitor()
 	n.Client.Daemon()
 	lab.Eventually(t, soon, "rules of all addresses", func() error { return x.checkRules(n.Client, false) })
 	astray := packets(n.Client, "astray")
@@ -264,7 +265,7 @@ func (x exchange) run(t *testing.T) {
 	for _, a := range x.addrs {
 		stops = append(stops, flood(n.Client, a, x.server))
 	}
-	const rounds = 50 // two exchanges for each address
+	const rounds = 100 // an exchange for each address; when the link leaves, one delete is enough
 	for range rounds {
 		n.Client.IP("addr add " + x.joins + " dev eth2")
 		lab.Eventually(t, soon, "rules after a link joined the subnet", func() error { return x.checkRules(n.Client, true) })
@@ -293,6 +294,37 @@ func (x exchange) run(t *testing.T) {
 	if r := packets(n.Client, "resets"); r != 0 {
 		t.Errorf("%d resets", r)
 	}
+	if exchanges, err := x.replay(n.Client, monitor.Stop()); err != nil || exchanges < 300 {
+		t.Errorf("%d exchanges: %v", exchanges, err)
+	}
+}
+
+// replay goes through the kernel's own account of the changes: after each of them every address had the rule that leads
+// to its gateway, and main before it. It counts how often that rule was exchanged.
+func (x exchange) replay(h *lab.Host, lines []string) (exchanges int, err error) {
+	table := tableOf(h, "eth1")
+	for _, a := range x.addrs {
+		have := map[string]int{}
+		began := false
+		for _, l := range lines {
+			l, deleted := strings.CutPrefix(l, "Deleted ")
+			rule, found := strings.CutPrefix(l, "32765: from "+a+" lookup ")
+			if !found {
+				continue
+			}
+			rule = strings.Join(strings.Fields(rule)[:len(strings.Fields(rule))-2], " ") // without the protocol
+			if have[rule]++; deleted {
+				have[rule] -= 2
+			}
+			if began && (have[table] < 1 || have["main suppress_prefixlength 0"] < 1) {
+				return exchanges, fmt.Errorf("%s was left with %v after %q", a, have, l)
+			}
+			if began = began || have[table] > 0; rule == table && deleted {
+				exchanges++
+			}
+		}
+	}
+	return exchanges, nil
 }
 
 // control shows that a gap is found: the rule of an address is exchanged by hand, the old one first.

@@ -1,9 +1,12 @@
 package integration
 
 import (
+	"errors"
 	"slices"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/subflowd/subflowd/test/lab"
 )
@@ -188,6 +191,40 @@ func TestBlip(t *testing.T) {
 	})
 }
 
+// TestBlipBehindFirewall: the link that main does not prefer loses its carrier for five seconds, and the network of the
+// other answers what comes from a strange address with a reset, as firewalls do. Had the rules gone with the carrier,
+// plain TCP would be reset. Without subflowd there is no such connection: the first packet is answered so.
+func TestBlipBehindFirewall(t *testing.T) {
+	t.Parallel()
+	both(t, func(t *testing.T, with bool) {
+		n := lab.TwoSubnets(t, lab.RefuseJoins())
+		strictServer(n)
+		n.Server.Listen("10.9.0.2:5002", lab.TCP())
+		n.Router.IP("route add 10.1.2.0/24 via 10.1.1.2 dev r0 metric 1000") // for the answer, while r1 is down
+		n.Router.NFT("add table inet wall", "add chain inet wall in { type filter hook forward priority 0; }",
+			`add rule inet wall in iifname "r0" ip saddr 10.1.2.0/24 reject with tcp reset`)
+		if !with {
+			if _, err := n.Client.TryDial("10.9.0.2:5002", lab.TCP(), lab.From(n.B.Addr)); !errors.Is(err, unix.ECONNREFUSED) {
+				t.Errorf("without subflowd: %v, wanted a refused connection", err)
+			}
+			return
+		}
+		n.Client.Daemon()
+		reach(n, n.A, n.B)
+		plain := n.Client.Dial("10.9.0.2:5002", lab.TCP(), lab.From(n.B.Addr))
+		multi := n.Client.Dial("10.9.0.2:5001", lab.From(n.B.Addr))
+		for _, c := range []*lab.Conn{plain, multi} {
+			c.WantEcho(soon)
+		}
+		before := ends(multi)
+		outage(t, 5*time.Second, n.B.Cut, n.B.Restore, plain, multi)
+		if after := ends(multi); !slices.Equal(before, after) {
+			t.Errorf("subflows before %v, after %v", before, after)
+		}
+		reach(n, n.A, n.B)
+	})
+}
+
 // TestSharedSubnetBlip: two links in one subnet, and the one that main does not prefer loses its carrier and keeps its
 // address. A short blip resets nothing; after a longer one its traffic reaches the subnet by the other link.
 func TestSharedSubnetBlip(t *testing.T) {
@@ -212,7 +249,12 @@ func TestSharedSubnetBlip(t *testing.T) {
 
 		n.B.Cut()
 		answers := ask(3*time.Second, all...)
-		time.Sleep(3 * time.Second) // the length of the blip
+		lab.Never(t, 3*time.Second, "the address keeps its own link", func() error {
+			if !with {
+				return nil
+			}
+			return n.Client.CheckRoute("192.168.0.1", "from "+n.B.Addr, "dev "+n.B.Dev)
+		})
 		n.B.Restore()
 		for range all {
 			if err := <-answers; err != nil {
