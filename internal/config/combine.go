@@ -30,7 +30,7 @@ func (e placed) checkEndpoints() {
 		{"fullmesh", "fullmesh = true", e.Fullmesh != nil && *e.Fullmesh},
 	} {
 		if w.wished {
-			e.doc.add(e.at[w.key], w.text+" is about endpoints, and endpoints = false asks for none").Allowed = "one of the two"
+			e.doc.add(e.at[w.key], w.text+" is about endpoints, and endpoints = false asks for none", "", "one of the two")
 		}
 	}
 }
@@ -85,8 +85,8 @@ func checkFullmesh(c *Config, entries []placed, i int) {
 	if other == "[[link]] in "+e.Where {
 		other = "the same entry"
 	}
-	p := e.doc.add(e.at[key], text+" ("+other+")")
-	p.Allowed = `fullmesh with role = "client" only: the kernel takes no endpoint that is both fullmesh and signalled`
+	e.doc.add(e.at[key], text+" ("+other+")", "",
+		`fullmesh with role = "client" only: the kernel takes no endpoint that is both fullmesh and signalled`)
 }
 
 // relation is what is known about two entries without any link at hand.

@@ -24,7 +24,10 @@ func decode(docs []*document) (Config, error) {
 	checkCombinations(&c, entries)
 	var all Problems
 	for _, d := range docs {
-		all = append(all, d.problems.inOrder(d.path)...)
+		all = append(all, d.problems.inOrder()...)
+		if d.more > 0 {
+			all = append(all, &Problem{File: d.path, Text: fmt.Sprintf("%d more problems, not shown", d.more)})
+		}
 	}
 	if len(all) > 0 {
 		return Default(), all
@@ -43,7 +46,7 @@ func (d *document) host(c *Config) {
 		case isGroup(f.name) && f.value.isTable():
 			d.settings(c, f)
 		case isGroup(f.name):
-			d.add(f.value.at, f.name+" must be a table").Meant = "[" + f.name + "]"
+			d.add(f.value.at, f.name+" must be a table", "["+f.name+"]", "")
 		case f.name == "limits" && f.value.isTable():
 			d.fixedLimits(c, f)
 		default:
@@ -101,7 +104,7 @@ func (d *document) fixedLimits(c *Config, limits *field) {
 	for _, k := range limitKeys {
 		name := strings.TrimPrefix(k.name, "limits.")
 		if limits.value.byName[name] == nil {
-			d.add(limits.at, "limits needs both numbers, and "+name+" is missing").Allowed = find(hostKeys, "limits").allowed
+			d.add(limits.at, "limits needs both numbers, and "+name+" is missing", "", find(hostKeys, "limits").allowed)
 		}
 	}
 	if good == len(limitKeys) {
@@ -120,8 +123,7 @@ func read[T any](d *document, k *key[T], dst *T, n *node) bool {
 	if o.why != "" {
 		text += ": " + o.why
 	}
-	p := d.add(n.at, text)
-	p.Allowed, p.Meant = k.allowed, o.meant
+	d.add(n.at, text, o.meant, k.allowed)
 	return false
 }
 
@@ -162,18 +164,18 @@ func (d *document) links() []placed {
 		return nil
 	}
 	if f.value.kind != unstable.Array {
-		p := d.add(f.value.at, "every link has an entry of its own in a list")
-		p.Meant, p.Allowed = "[[link]]", "[[link]], in two pairs of brackets, as often as there are entries"
+		d.add(f.value.at, "every link has an entry of its own in a list",
+			"[[link]]", "[[link]], in two pairs of brackets, as often as there are entries")
 		return nil
 	}
 	if n := len(f.value.items); n > maxLinks {
-		d.add(f.value.items[maxLinks].at, fmt.Sprintf("there are %d links, and at most %d are read", n, maxLinks)).Meant = "a pattern, which names many"
+		d.add(f.value.items[maxLinks].at, fmt.Sprintf("there are %d entries, and at most %d are read", n, maxLinks), "", "a pattern, which names many")
 		return nil
 	}
 	var all []placed
 	for _, item := range f.value.items {
 		if !item.isTable() {
-			d.add(item.at, "link cannot be "+shown(item)).Meant = "[[link]]"
+			d.add(item.at, "link cannot be "+shown(item), "[[link]]", "")
 			continue
 		}
 		all = append(all, d.link(item))
@@ -196,8 +198,8 @@ func (d *document) link(table *node) placed {
 		read(d, k, &e.LinkEntry, f.value)
 	}
 	if !matched {
-		p := d.add(table.at, "this entry does not say which links it is for")
-		p.Meant, p.Allowed = `name = "*"`, "any of "+strings.Join(names(matcherKeys), ", ")+`; name = "*" is every link`
+		d.add(table.at, "this entry does not say which links it is for",
+			"", "any of "+strings.Join(names(matcherKeys), ", ")+`; for every link name = "*"`)
 	}
 	return e
 }

@@ -64,7 +64,12 @@ type document struct {
 	lines    []int // where each line starts
 	root     *node
 	problems Problems
+	more     int // problems beyond maxProblems
 }
+
+// maxProblems is how many problems of one file are told: a file that is no
+// configuration at all has one in every line.
+const maxProblems = 100
 
 // parse reads TOML. Mistakes are in the document's problems, beside what could
 // be read in spite of them.
@@ -196,7 +201,7 @@ func (d *document) header(parts []field, list bool) *node {
 			f = table.byName[last.name]
 		}
 		if f.value.kind != unstable.Array || f.value.origin != headed {
-			d.add(last.at, fmt.Sprintf("%s is a list here, and was none in line %d", quote(last.name), d.lineOf(f.at.from)+1))
+			d.add(last.at, fmt.Sprintf("%s is a list here, and was none in line %d", quote(last.name), d.lineOf(f.at.from)+1), "", "")
 			return nowhere
 		}
 		item := newTable(headed, at)
@@ -238,24 +243,29 @@ func (d *document) brackets(from, to int) span {
 }
 
 func (d *document) twice(k field, first *field) {
-	d.add(k.at, fmt.Sprintf("%s is there twice, first in line %d", quote(k.name), d.lineOf(first.at.from)+1))
+	d.add(k.at, fmt.Sprintf("%s is there twice, first in line %d", quote(k.name), d.lineOf(first.at.from)+1), "", "")
 }
 
-// add notes a problem with a piece of the text.
-func (d *document) add(at span, text string) *Problem {
+// add notes a problem with a piece of the text: what is wrong, and, where that
+// is known, what was meant and what is allowed.
+func (d *document) add(at span, text, meant, allowed string) {
+	if len(d.problems) == maxProblems {
+		d.more++
+		return
+	}
 	line := d.lineOf(at.from)
 	end := len(d.text)
 	if line+1 < len(d.lines) {
 		end = d.lines[line+1]
 	}
 	whole := bytes.TrimRight(d.text[d.lines[line]:end], "\r\n")
+	column := utf8.RuneCount(d.text[d.lines[line]:at.from])
 	p := &Problem{
-		File: d.path, Line: line + 1, Text: text, Excerpt: printable(whole),
-		Column: 1 + utf8.RuneCount(d.text[d.lines[line]:at.from]),
-		Width:  utf8.RuneCount(d.text[at.from:max(at.from, min(at.to, d.lines[line]+len(whole)))]),
+		File: d.path, Line: line + 1, Column: 1 + column, Text: text, Meant: meant, Allowed: allowed,
+		Width: utf8.RuneCount(d.text[at.from:max(at.from, min(at.to, d.lines[line]+len(whole)))]),
 	}
+	p.Excerpt, p.mark = excerpt(string(whole), column)
 	d.problems = append(d.problems, p)
-	return p
 }
 
 // lineOf is the number of the line, from 0, that holds a place.

@@ -126,13 +126,13 @@ func decodeText(path, label string, b []byte) *document {
 		bad += size
 	}
 	d := parse(path, label, b[:bad])
-	d.root, d.problems = newTable(headed, span{}), nil
-	p := d.add(span{bad, bad}, "the file is not UTF-8")
-	p.Allowed = "TOML in UTF-8; save the file in that encoding"
+	d.root, d.problems, d.more = newTable(headed, span{}), nil, 0
+	text := "the file is not UTF-8"
 	for _, mark := range utf16s {
 		if bytes.HasPrefix(b, mark) {
-			p.Text = "the file is UTF-16"
+			text = "the file is UTF-16"
 		}
 	}
+	d.add(span{bad, bad}, text, "", "TOML in UTF-8; save the file in that encoding")
 	return d
 }

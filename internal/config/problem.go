@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -17,8 +18,9 @@ type Problem struct {
 	Text    string `json:"text"`                   // what is wrong
 	Meant   string `json:"did_you_mean,omitempty"` // what was probably meant, as it is written in a file
 	Allowed string `json:"allowed,omitempty"`      // what can stand there, in words
-	Excerpt string `json:"excerpt,omitempty"`      // the line of the file
+	Excerpt string `json:"excerpt,omitempty"`      // the line, or what fits a terminal of a long one
 
+	mark  int   // where in the excerpt the column is
 	cause error // of a file that cannot be read
 }
 
@@ -33,23 +35,16 @@ func (p *Problem) Error() string {
 // Unwrap is the system's error where a file cannot be read.
 func (p *Problem) Unwrap() error { return p.cause }
 
-// excerptWidth is what of a line fits a terminal of 80 columns.
-const excerptWidth = 68
-
 // print writes the problem for a terminal: the line in question, a mark below
 // what is wrong in it, and what could stand there.
 func (p *Problem) print(b *strings.Builder) {
 	b.WriteString(p.Error())
 	margin := strings.Repeat(" ", 4)
 	if p.Line > 0 {
-		line, column := []rune(p.Excerpt), p.Column-1
-		if from := max(0, column-excerptWidth/2); len(line) > excerptWidth {
-			line, column = line[from:min(len(line), from+excerptWidth)], column-from
-		}
-		mark := strings.Repeat("^", max(1, min(p.Width, len(line)-column)))
+		mark := strings.Repeat("^", max(1, min(p.Width, utf8.RuneCountInString(p.Excerpt)-p.mark)))
 		number := fmt.Sprintf("%4d | ", p.Line)
 		margin = strings.Repeat(" ", len(number))
-		fmt.Fprintf(b, "\n%s%s\n%s| %s%s", number, string(line), margin[2:], strings.Repeat(" ", column), mark)
+		fmt.Fprintf(b, "\n%s%s\n%s| %s%s", number, p.Excerpt, margin[2:], strings.Repeat(" ", p.mark), mark)
 	}
 	if p.Meant != "" {
 		b.WriteString("\n" + margin + "did you mean " + p.Meant + "?")
@@ -98,33 +93,29 @@ func (ps Problems) Unwrap() []error {
 	return all
 }
 
-// maxProblems is how many problems of one file are told: a file that is no
-// configuration at all has one in every line.
-const maxProblems = 100
-
-// inOrder sorts the problems of one file by their place, and ends a list that
-// is too long.
-func (ps Problems) inOrder(file string) Problems {
+// inOrder sorts the problems of one file by their place.
+func (ps Problems) inOrder() Problems {
 	slices.SortStableFunc(ps, func(x, y *Problem) int {
-		if x.Line != y.Line {
-			return x.Line - y.Line
-		}
-		return x.Column - y.Column
+		return cmp.Or(cmp.Compare(x.Line, y.Line), cmp.Compare(x.Column, y.Column))
 	})
-	if len(ps) > maxProblems {
-		rest := fmt.Sprintf("%d more problems, not shown", len(ps)-maxProblems)
-		return append(ps[:maxProblems], &Problem{File: file, Text: rest})
-	}
 	return ps
 }
 
-// printable is a line as a terminal may see it: what would control the terminal
-// is a blank, one for each character so that columns stay.
-func printable(line []byte) string {
-	return strings.Map(func(r rune) rune {
+// excerptWidth is what of a line fits a terminal of 80 columns.
+const excerptWidth = 68
+
+// excerpt is what of a line a person needs to see of a place in it, and where
+// in that the place is, both in characters. What would control the terminal is
+// a blank.
+func excerpt(line string, column int) (string, int) {
+	shown := []rune(line)
+	if from := max(0, column-excerptWidth/2); len(shown) > excerptWidth {
+		shown, column = shown[from:min(len(shown), from+excerptWidth)], column-from
+	}
+	for i, r := range shown {
 		if r == utf8.RuneError || !unicode.IsPrint(r) {
-			return ' '
+			shown[i] = ' '
 		}
-		return r
-	}, string(line))
+	}
+	return string(shown), column
 }

@@ -23,25 +23,29 @@ func (d *document) syntax(err error, part []byte, base int) span {
 		}
 	}
 	if word, meant := d.bareWord(at); meant != "" {
-		d.add(word, noValue).Meant = meant
+		d.add(word, noValue, meant, "")
 		return word
 	}
 	if strings.HasPrefix(text, "expected keyword") {
 		text = noValue
 	}
-	d.add(at, text)
+	d.add(at, text, "", "")
 	return at
 }
 
 const noValue = "this is no value: text stands in quotes, a yes or no is true or false"
 
 // single tells whether a mistake at a place leaves the next line readable: it
-// is in the first line of its expression, and no bracket is open at the end.
+// is in the first line of its expression, which is no header, and no bracket is
+// open at the end.
 func (d *document) single(at span, first int) bool {
 	if first != d.lineOf(at.from) || first != d.lineOf(max(at.from, at.to-1)) || first+1 >= len(d.lines) {
 		return false
 	}
-	line := d.text[d.lines[first]:d.lines[first+1]]
+	line := bytes.TrimSpace(d.text[d.lines[first]:d.lines[first+1]])
+	if bytes.HasPrefix(line, []byte("[")) {
+		return false
+	}
 	count := func(set string) (n int) {
 		for _, c := range line {
 			if strings.IndexByte(set, c) >= 0 {
@@ -94,5 +98,5 @@ func (d *document) recheck() {
 			at = span{from, from}
 		}
 	}
-	d.add(at, strings.TrimPrefix(err.Error(), "toml: "))
+	d.add(at, strings.TrimPrefix(err.Error(), "toml: "), "", "")
 }

@@ -1,15 +1,16 @@
 package config
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/pelletier/go-toml/v2/unstable"
+)
 
 // unknown tells a key that does not exist, and which one was probably meant.
 // Scope is the table that it was found in: "", "link", or a group.
 func (d *document) unknown(scope string, f *field) {
-	p := d.add(f.at, "unknown key "+quote(strings.TrimPrefix(scope+"."+f.name, ".")))
-	if len([]rune(f.name)) > 40 {
-		p.Text = "unknown key"
-	}
-	p.Meant = meantKey(scope, f.name)
+	name := &node{kind: unstable.String, text: strings.TrimPrefix(scope+"."+f.name, ".")}
+	d.add(f.at, "unknown key "+shown(name), meantKey(scope, f.name), "")
 }
 
 // meantKey looks for a key among those of the same table, then for the very key
@@ -77,7 +78,7 @@ func within(prefix string, all []string) []string {
 
 // describe is a key as it is written, with what it is for.
 func describe(scope, name string) string {
-	help := ""
+	var help string
 	switch {
 	case scope == "link":
 		help = find(linkKeys, name).help
