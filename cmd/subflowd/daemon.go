@@ -15,6 +15,8 @@ import (
 	"github.com/subflowd/subflowd/internal/config"
 	"github.com/subflowd/subflowd/internal/control"
 	"github.com/subflowd/subflowd/internal/kernel"
+	"github.com/subflowd/subflowd/internal/lease"
+	"github.com/subflowd/subflowd/internal/netstate"
 	"github.com/subflowd/subflowd/internal/notify"
 	"github.com/subflowd/subflowd/internal/plan"
 	"github.com/subflowd/subflowd/internal/reconcile"
@@ -31,6 +33,7 @@ type daemon struct {
 	log    *zap.Logger
 	lock   *record.Held
 	kernel *kernel.Kernel
+	leases lease.Reader
 	store  *record.Store
 	cookie uint64
 	hup    chan os.Signal
@@ -55,6 +58,7 @@ func start(f flags, c config.Config, files []string, log *zap.Logger) (*daemon, 
 		d.close()
 		return nil, err
 	}
+	d.kernel.Leases = d.leases.Find
 	boot, err := kernel.BootID()
 	if err != nil {
 		d.close()
@@ -135,6 +139,7 @@ func (d *daemon) serve() int {
 	o.OnTick, o.OnRound = notify.Watchdog, service.round
 	o.OnConfig = func(c config.Config) { d.kernel.Configure(numbers(c)) }
 	l := d.loop(o)
+	d.leases.Again = func() { l.Hint(netstate.Hints{Kinds: netstate.KindAddrs, Reason: "DHCP lease may be there"}) }
 	d.log.Info("subflowd "+version.String()+" starts", zap.Strings("config", d.files))
 
 	var wg sync.WaitGroup

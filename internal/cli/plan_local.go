@@ -10,6 +10,7 @@ import (
 	"github.com/subflowd/subflowd/internal/control"
 	"github.com/subflowd/subflowd/internal/diff"
 	"github.com/subflowd/subflowd/internal/kernel"
+	"github.com/subflowd/subflowd/internal/lease"
 	"github.com/subflowd/subflowd/internal/netstate"
 	"github.com/subflowd/subflowd/internal/plan"
 	"github.com/subflowd/subflowd/internal/record"
@@ -113,6 +114,7 @@ func inNamespace(cfg config.Config, f func(*kernel.Kernel) error) error {
 		return err
 	}
 	defer k.Close()
+	k.Leases = new(lease.Reader).Find
 	return f(k)
 }
 

@@ -22,6 +22,11 @@ type Options struct {
 // Kernel is the state of one network namespace with what was last read of it.
 // Refresh, Connections and Apply are for one goroutine at a time.
 type Kernel struct {
+	// Leases returns the routers that DHCP leases name for links that no default
+	// route uses; nil: none are looked for. Refresh calls it when one of what it is
+	// given changed or addresses are looked at again. Set it before the first call.
+	Leases func([]netstate.Link, []netstate.Addr, []netstate.Route) map[netstate.LinkFamily]netip.Addr
+
 	options  atomic.Pointer[Options]
 	rt       *socket
 	pm       pathManager
@@ -38,6 +43,7 @@ type Kernel struct {
 	routes    []netstate.Route // of all tables
 	scratch   []netstate.Route // memory that dumps use again
 	preferred map[netstate.LinkFamily]netip.Addr
+	leased    map[netstate.LinkFamily]netip.Addr
 	outbound  map[netstate.Family][2]int
 	endpoints []netstate.Endpoint
 	limits    netstate.Limits
@@ -114,10 +120,14 @@ func (k *Kernel) Refresh(h netstate.Hints) (*netstate.Snapshot, error) {
 		return nil, err
 	}
 	k.due = netstate.Hints{}
+	if k.Leases != nil && (h.Kinds&netstate.KindAddrs != 0 || k.changed&(netstate.KindLinks|netstate.KindAddrs|netstate.KindRoutes) != 0) {
+		k.leased = k.Leases(k.links, k.addrs, k.routes)
+	}
 	k.changed = 0
 	return &netstate.Snapshot{
 		Links: k.links, Addrs: k.addrs, Routes: k.routes, Rules: k.rules,
-		Endpoints: k.endpoints, Limits: k.limits, Preferred: k.preferred, Outbound: k.outbound, MPTCP: k.mptcp,
+		Endpoints: k.endpoints, Limits: k.limits, Preferred: k.preferred, Outbound: k.outbound,
+		LeaseGateways: k.leased, MPTCP: k.mptcp,
 	}, nil
 }
 

@@ -177,6 +177,9 @@ func (l *Loop) Retract(code, object string) {
 	l.poke()
 }
 
+// Hint says from outside what may have changed, besides what the watcher says.
+func (l *Loop) Hint(h netstate.Hints) { l.slot.Put(h, time.Now()) }
+
 // poke asks for a round that reads nothing.
 func (l *Loop) poke() {
 	select {
