@@ -202,6 +202,11 @@ func (n *Net) configure(o *options) {
 			if def {
 				p.AddDefault6()
 			}
+			if !o.dad {
+				// The kernel's worker may take a second to see that there is nothing to detect; a connect before that
+				// goes out with the link-local address.
+				n.Client.WaitAddr(p.Dev, p.Addr6)
+			}
 		}
 	}
 	if o.slaac {
