@@ -11,9 +11,10 @@ import (
 
 // looks are the pauses, from the moment at which a link is first seen with an
 // address and without a gateway, after which the files are looked at again.
-// dhclient writes its lease when its script has ended, which is when the
-// resolver and all hooks have been told, 10 ms to seconds after the address.
-var looks = [...]time.Duration{200 * time.Millisecond, time.Second, 5 * time.Second}
+// dhclient writes its lease when its script has ended, hooks included: 10 ms
+// after the address on an idle machine with Debian's script, seconds where a
+// hook is slow.
+var looks = [...]time.Duration{50 * time.Millisecond, 250 * time.Millisecond, time.Second, 5 * time.Second}
 
 // fresh is how old a file has to be before its time tells whether it has been
 // written to since it was read, and before a lease that it lacks is gone:

@@ -282,7 +282,7 @@ func TestFilesThatAreNone(t *testing.T) {
 func TestLooksAgain(t *testing.T) {
 	pauses := looks
 	t.Cleanup(func() { looks = pauses })
-	looks = [...]time.Duration{20 * time.Millisecond, 50 * time.Millisecond, 100 * time.Millisecond}
+	looks = [...]time.Duration{20 * time.Millisecond, 50 * time.Millisecond, 100 * time.Millisecond, 200 * time.Millisecond}
 	h := newHost(t, "10.1.2.50/24")
 	h.links = h.links[1:]
 	again := make(chan struct{}, 16)
