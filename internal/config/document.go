@@ -71,6 +71,12 @@ type document struct {
 // configuration at all has one in every line.
 const maxProblems = 100
 
+// maxMeant is the longest proposal in bytes: it is made of what the file says,
+// which may be anything, and must fit a line.
+const maxMeant = 120
+
+func (d *document) full() bool { return len(d.problems) == maxProblems }
+
 // parse reads TOML. Mistakes are in the document's problems, beside what could
 // be read in spite of them.
 func parse(path, label string, text []byte) *document {
@@ -249,9 +255,12 @@ func (d *document) twice(k field, first *field) {
 // add notes a problem with a piece of the text: what is wrong, and, where that
 // is known, what was meant and what is allowed.
 func (d *document) add(at span, text, meant, allowed string) {
-	if len(d.problems) == maxProblems {
+	if d.full() {
 		d.more++
 		return
+	}
+	if len(meant) > maxMeant {
+		meant = ""
 	}
 	line := d.lineOf(at.from)
 	end := len(d.text)

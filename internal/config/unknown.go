@@ -10,7 +10,11 @@ import (
 // Scope is the table that it was found in: "", "link", or a group.
 func (d *document) unknown(scope string, f *field) {
 	name := &node{kind: unstable.String, text: strings.TrimPrefix(scope+"."+f.name, ".")}
-	d.add(f.at, "unknown key "+shown(name), meantKey(scope, f.name), "")
+	meant := ""
+	if !d.full() {
+		meant = meantKey(scope, f.name)
+	}
+	d.add(f.at, "unknown key "+shown(name), meant, "")
 }
 
 // meantKey looks for a key among those of the same table, then for the very key
