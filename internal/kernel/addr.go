@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/subflowd/subflowd/internal/netstate"
@@ -47,9 +48,8 @@ func (k *Kernel) dumpAddrs(addrs *[]netstate.Addr, ifindex int) error {
 	for _, f := range k.families {
 		k.rt.reset()
 		k.rt.begin(unix.RTM_GETADDR, unix.NLM_F_DUMP, k.rt.nextSeq())
-		h := k.rt.zero(ifaddrmsgLen)
-		h[0] = byte(f)
-		putU32(h[4:], uint32(ifindex))
+		h := nl.DeserializeIfAddrmsg(k.rt.zero(ifaddrmsgLen))
+		h.Family, h.Index = byte(f), uint32(ifindex)
 		k.rt.end()
 		before := len(*addrs)
 		err := k.rt.dump(func() { *addrs = (*addrs)[:before] }, func(h header, b []byte) {
@@ -69,8 +69,8 @@ func decodeAddr(b []byte) (netstate.Addr, bool) {
 	if len(b) < ifaddrmsgLen {
 		return netstate.Addr{}, false
 	}
-	bits := int(b[1])
-	a := netstate.Addr{Flags: uint32(b[2]), Scope: b[3], Link: int(int32(u32At(b, 4)))}
+	h := nl.DeserializeIfAddrmsg(b)
+	a := netstate.Addr{Flags: uint32(h.Flags), Scope: h.Scope, Link: int(int32(h.Index))}
 	var local, address netip.Addr
 	at := attrsAfter(b, ifaddrmsgLen)
 	for typ, v, ok := at.next(); ok; typ, v, ok = at.next() {
@@ -91,6 +91,6 @@ func decodeAddr(b []byte) (netstate.Addr, bool) {
 	case address.IsValid() && address != local:
 		a.Peer = address
 	}
-	a.Local = netip.PrefixFrom(local, bits)
-	return a, a.Local.IsValid() && a.Link > 0 && (b[0] == unix.AF_INET) == local.Is4()
+	a.Local = netip.PrefixFrom(local, int(h.Prefixlen))
+	return a, a.Local.IsValid() && a.Link > 0 && (h.Family == unix.AF_INET) == local.Is4()
 }

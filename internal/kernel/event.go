@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"sync/atomic"
 
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/subflowd/subflowd/internal/netstate"
@@ -56,10 +57,11 @@ func (d *decoder) link(typ uint16, b []byte) (netstate.Hints, bool) {
 		return netstate.Hints{}, false
 	}
 	// Wireless extensions report every scan this way (net/wireless/wext-core.c).
-	if find(attrsAfter(b, ifinfoLen), unix.IFLA_WIRELESS) != nil && u32At(b, 12) == 0 {
+	h := nl.DeserializeIfInfomsg(b)
+	if find(attrsAfter(b, ifinfoLen), unix.IFLA_WIRELESS) != nil && h.Change == 0 {
 		return netstate.Hints{}, false
 	}
-	index, flags := int(int32(u32At(b, 4))), u32At(b, 8)
+	index, flags := int(h.Index), h.Flags
 	name := text(find(attrsAfter(b, ifinfoLen), unix.IFLA_IFNAME))
 	if name == "" {
 		name = d.names().Name(index)
@@ -100,7 +102,7 @@ func (d *decoder) addr(typ uint16, b []byte) (netstate.Hints, bool) {
 }
 
 func (d *decoder) route(typ uint16, b []byte) (netstate.Hints, bool) {
-	if len(b) < rtmsgLen || u32At(b, 8)&unix.RTM_F_CLONED != 0 {
+	if len(b) < rtmsgLen || nl.DeserializeRtMsg(b).Flags&unix.RTM_F_CLONED != 0 {
 		return netstate.Hints{}, false
 	}
 	r, multipath, ok := decodeRoute(b)

@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/subflowd/subflowd/internal/netstate"
@@ -16,12 +17,11 @@ import (
 // that a driver names in its uevent, and the driver.
 const sysClassNet = "/sys/class/net"
 
-// skipStats is RTEXT_FILTER_SKIP_STATS. Leaving RTEXT_FILTER_VF out keeps the
-// answer small on hosts with hundreds of virtual functions.
-const skipStats = 1 << 3
-
 // fewLinks is up to how many links are asked for one by one; more are a dump.
 const fewLinks = 8
+
+// skipStats is RTEXT_FILTER_SKIP_STATS.
+const skipStats = 1 << 3
 
 const ifinfoLen = unix.SizeofIfInfomsg
 
@@ -78,10 +78,13 @@ func (k *Kernel) readLink(ifindex int) (l netstate.Link, ok bool, err error) {
 	return l, ok, err
 }
 
+// linkRequest asks for one link, or for all. It leaves RTEXT_FILTER_VF out, which
+// the library's LinkList and LinkByIndex ask for: hosts with hundreds of virtual
+// functions answer with all of them.
 func (k *Kernel) linkRequest(flags uint16, ifindex int) {
 	k.rt.reset()
 	k.rt.begin(unix.RTM_GETLINK, flags, k.rt.nextSeq())
-	putU32(k.rt.zero(ifinfoLen)[4:], uint32(ifindex))
+	nl.DeserializeIfInfomsg(k.rt.zero(ifinfoLen)).Index = int32(ifindex)
 	k.rt.u32(unix.IFLA_EXT_MASK, skipStats)
 	k.rt.end()
 }
@@ -91,7 +94,8 @@ func decodeLink(b []byte) (netstate.Link, bool) {
 	if len(b) < ifinfoLen {
 		return netstate.Link{}, false
 	}
-	l := netstate.Link{Type: u16At(b, 2), Index: int(int32(u32At(b, 4))), Flags: u32At(b, 8)}
+	h := nl.DeserializeIfInfomsg(b)
+	l := netstate.Link{Type: h.Type, Index: int(h.Index), Flags: h.Flags}
 	a := attrsAfter(b, ifinfoLen)
 	for typ, v, ok := a.next(); ok; typ, v, ok = a.next() {
 		switch typ {
@@ -109,9 +113,9 @@ func decodeLink(b []byte) (netstate.Link, bool) {
 			info := attrs(v)
 			for typ, v, ok := info.next(); ok; typ, v, ok = info.next() {
 				switch typ {
-				case unix.IFLA_INFO_KIND:
+				case nl.IFLA_INFO_KIND:
 					l.Kind = text(v)
-				case unix.IFLA_INFO_SLAVE_KIND:
+				case nl.IFLA_INFO_SLAVE_KIND:
 					l.PortKind = text(v)
 				}
 			}

@@ -5,6 +5,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -12,12 +13,12 @@ import (
 // of the calling thread from every other one of this boot (SO_NETNS_COOKIE,
 // linux 5.14). On older kernels the error is ENOPROTOOPT.
 func NamespaceCookie() (uint64, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+	s, err := nl.Subscribe(unix.NETLINK_ROUTE)
 	if err != nil {
 		return 0, fmt.Errorf("read namespace cookie: %w", os.NewSyscallError("socket", err))
 	}
-	defer unix.Close(fd)
-	cookie, err := cookieOf(fd)
+	defer s.Close()
+	cookie, err := cookieOf(s.GetFd())
 	if err != nil {
 		return 0, fmt.Errorf("read namespace cookie: %w", err)
 	}

@@ -1,8 +1,10 @@
 package kernel
 
 import (
+	"fmt"
 	"slices"
 
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/subflowd/subflowd/internal/netstate"
@@ -78,20 +80,17 @@ func (k *Kernel) appendResolved(out []netstate.Route, r netstate.Route, id uint3
 
 // readNexthop reads one object; one that has just vanished is empty.
 func (k *Kernel) readNexthop(id uint32) (nexthop, error) {
-	k.rt.reset()
-	k.rt.begin(unix.RTM_GETNEXTHOP, 0, k.rt.nextSeq())
-	k.rt.zero(nhmsgLen)
-	k.rt.u32(unix.NHA_ID, id)
-	k.rt.end()
-	var found nexthop
-	var refusal reply
-	err := k.rt.exchange(k.rt.seq, k.rt.seq, true, func(_ header, b []byte) {
-		found = decodeNexthop(b)
-	}, func(_ uint32, r reply) { refusal = r })
-	if err == nil && refusal.errno != 0 && !gone(refusal) {
-		err = refusal
+	r := nl.NewNetlinkRequest(unix.RTM_GETNEXTHOP, 0)
+	r.AddRawData(make([]byte, nhmsgLen))
+	r.AddRawData(nl.NewRtAttr(unix.NHA_ID, nl.Uint32Attr(id)).Serialize())
+	messages, err := k.rt.execute(r, unix.RTM_NEWNEXTHOP)
+	if gone(err) || err == nil && len(messages) == 0 {
+		return nexthop{}, nil
 	}
-	return found, err
+	if err != nil {
+		return nexthop{}, fmt.Errorf("read nexthop %d: %w", id, err)
+	}
+	return decodeNexthop(messages[0]), nil
 }
 
 // decodeNexthop reads a message of struct nhmsg and its attributes.

@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/subflowd/subflowd/internal/netstate"
@@ -44,8 +45,8 @@ func (k *Kernel) readOutbound(h netstate.Hints) error {
 			first = seq
 		}
 		k.rt.begin(unix.RTM_GETROUTE, 0, seq)
-		m := k.rt.zero(rtmsgLen)
-		m[0], m[1] = byte(q.family), byte(q.family.Bits())
+		h := nl.DeserializeRtMsg(k.rt.zero(rtmsgLen))
+		h.Family, h.Dst_len = byte(q.family), byte(q.family.Bits())
 		k.rt.ip(unix.RTA_DST, q.dst)
 		k.rt.end()
 	}

@@ -4,6 +4,7 @@ import (
 	"maps"
 	"net/netip"
 
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/subflowd/subflowd/internal/netstate"
@@ -73,8 +74,8 @@ func (k *Kernel) askSources(asked []netstate.LinkFamily, found map[netstate.Link
 			first = seq
 		}
 		k.rt.begin(unix.RTM_GETROUTE, 0, seq)
-		h := k.rt.zero(rtmsgLen)
-		h[0], h[1] = byte(lf.Family), byte(lf.Family.Bits())
+		h := nl.DeserializeRtMsg(k.rt.zero(rtmsgLen))
+		h.Family, h.Dst_len = byte(lf.Family), byte(lf.Family.Bits())
 		if lf.Family == netstate.IPv4 {
 			k.rt.ip(unix.RTA_DST, probe4)
 		} else {

@@ -3,6 +3,7 @@ package kernel
 import (
 	"fmt"
 
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/subflowd/subflowd/internal/netstate"
@@ -29,7 +30,8 @@ func (k *Kernel) request(c netstate.Change, seq uint32) error {
 	return fmt.Errorf("no routing change: %w", unix.EINVAL)
 }
 
-// putRoute writes a route with its full key. The kernel deletes the first route
+// putRoute writes a route with its full key. The library's RouteAdd sends one
+// request at a time and asks for an acknowledgement of each. The kernel deletes the first route
 // that matches what is given, so a delete names protocol, metric, type, device
 // and gateway: only ours has them all.
 func putRoute(m *messages, typ, flags uint16, seq uint32, r netstate.Route) error {
@@ -40,21 +42,23 @@ func putRoute(m *messages, typ, flags uint16, seq uint32, r netstate.Route) erro
 		return fmt.Errorf("throw default would undo the whole table: %w", unix.EINVAL)
 	}
 	m.begin(typ, flags, seq)
-	h := m.zero(rtmsgLen)
-	h[0], h[1], h[2], h[3], h[5], h[7] = byte(r.Family), byte(r.Dst.Bits()), 0, r.TOS, r.Protocol, byte(r.Type)
+	h := nl.DeserializeRtMsg(m.zero(rtmsgLen)) // the message itself, not a copy
+	h.Family, h.Dst_len, h.Tos, h.Protocol, h.Type = byte(r.Family), byte(r.Dst.Bits()), r.TOS, r.Protocol, byte(r.Type)
 	if r.Table < 256 {
-		h[4] = byte(r.Table)
+		h.Table = byte(r.Table)
 	}
-	h[6] = scopeOf(typ, r)
+	h.Scope = scopeOf(typ, r)
 	if r.OnLink {
-		putU32(h[8:], unix.RTNH_F_ONLINK)
+		h.Flags = unix.RTNH_F_ONLINK
+	}
+	if r.SrcPrefix.IsValid() {
+		h.Src_len = byte(r.SrcPrefix.Bits())
 	}
 	m.u32(unix.RTA_TABLE, r.Table)
 	if r.Dst.Bits() > 0 {
 		m.ip(unix.RTA_DST, r.Dst.Addr())
 	}
 	if r.SrcPrefix.IsValid() && r.SrcPrefix.Bits() > 0 {
-		m.b[m.start+unix.NLMSG_HDRLEN+2] = byte(r.SrcPrefix.Bits())
 		m.ip(unix.RTA_SRC, r.SrcPrefix.Addr())
 	}
 	if r.Metric != 0 {
@@ -121,26 +125,28 @@ func putRouteExtras(m *messages, r netstate.Route) {
 }
 
 // putRule writes a rule with its full key. A delete takes the first rule that
-// matches what is given, whoever's it is, so nothing is left out.
+// matches what is given, whoever's it is, so nothing is left out. The library's
+// RuleAdd forgets suppress_prefixlength where the table is 256 or more, and adds
+// with NLM_F_EXCL.
 func putRule(m *messages, typ, flags uint16, seq uint32, r netstate.Rule) error {
 	if r.Others != "" || !r.From.IsValid() || r.Protocol == 0 || r.Priority == 0 {
 		return fmt.Errorf("not a rule of ours: %w", unix.EINVAL)
 	}
 	m.begin(typ, flags, seq)
-	h := m.zero(fibRuleLen)
-	h[0], h[2], h[7] = byte(r.Family), byte(r.From.Bits()), byte(r.Action)
+	h := nl.DeserializeRtMsg(m.zero(fibRuleLen))
+	h.Family, h.Src_len, h.Type = byte(r.Family), byte(r.From.Bits()), byte(r.Action)
 	if r.Action == netstate.ActLookup && r.Table < 256 {
-		h[4] = byte(r.Table)
+		h.Table = byte(r.Table)
 	}
-	m.ip(unix.FRA_SRC, r.From.Addr())
-	m.u32(unix.FRA_PRIORITY, r.Priority)
+	m.ip(nl.FRA_SRC, r.From.Addr())
+	m.u32(nl.FRA_PRIORITY, r.Priority)
 	if r.Action == netstate.ActLookup {
-		m.u32(unix.FRA_TABLE, r.Table)
+		m.u32(nl.FRA_TABLE, r.Table)
 	}
 	if r.Suppress != netstate.NoSuppress {
-		m.u32(unix.FRA_SUPPRESS_PREFIXLEN, uint32(r.Suppress))
+		m.u32(nl.FRA_SUPPRESS_PREFIXLEN, uint32(r.Suppress))
 	}
-	m.u8(unix.FRA_PROTOCOL, r.Protocol)
+	m.u8(nl.FRA_PROTOCOL, r.Protocol)
 	m.end()
 	return nil
 }

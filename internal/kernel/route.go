@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/subflowd/subflowd/internal/netstate"
@@ -27,18 +28,17 @@ type keeper struct {
 }
 
 // keeps decides by the fixed header and the destination alone.
-func (k *keeper) keeps(h, dst []byte) bool {
-	family, bits, proto, typ := h[0], h[1], h[5], h[7]
-	switch typ {
+func (k *keeper) keeps(h *nl.RtMsg, dst []byte) bool {
+	switch h.Type {
 	case unix.RTN_BROADCAST, unix.RTN_ANYCAST, unix.RTN_MULTICAST:
 		return false
 	}
-	if bits <= halvesMaxBits || k.protocols[proto] {
+	if h.Dst_len <= halvesMaxBits || k.protocols[h.Protocol] {
 		return true
 	}
 	ip := ipOf(dst)
 	for _, p := range k.onLink {
-		if int(bits) >= p.Bits() && p.Contains(ip) && (family == unix.AF_INET) == ip.Is4() {
+		if int(h.Dst_len) >= p.Bits() && p.Contains(ip) && (h.Family == unix.AF_INET) == ip.Is4() {
 			return true
 		}
 	}
@@ -48,10 +48,10 @@ func (k *keeper) keeps(h, dst []byte) bool {
 // appendRoutes decodes a message of struct rtmsg and its attributes: one route,
 // several for a multipath route, none for what is not kept.
 func appendRoutes(routes []netstate.Route, b []byte, keep *keeper) []netstate.Route {
-	if len(b) < rtmsgLen || u32At(b, 8)&unix.RTM_F_CLONED != 0 {
+	if len(b) < rtmsgLen || nl.DeserializeRtMsg(b).Flags&unix.RTM_F_CLONED != 0 {
 		return routes
 	}
-	if keep != nil && !keep.keeps(b, find(attrsAfter(b, rtmsgLen), unix.RTA_DST)) {
+	if keep != nil && !keep.keeps(nl.DeserializeRtMsg(b), find(attrsAfter(b, rtmsgLen), unix.RTA_DST)) {
 		keep.dropped++
 		return routes
 	}
@@ -77,14 +77,15 @@ func find(a attrs, want uint16) []byte {
 // decodeRoute reads everything but the nexthops of a multipath route, which it
 // returns undecoded.
 func decodeRoute(b []byte) (r netstate.Route, multipath []byte, ok bool) {
-	if b[0] != unix.AF_INET && b[0] != unix.AF_INET6 {
+	h := nl.DeserializeRtMsg(b)
+	if h.Family != unix.AF_INET && h.Family != unix.AF_INET6 {
 		return r, nil, false
 	}
 	r = netstate.Route{
-		Family: netstate.Family(b[0]), TOS: b[3], Table: uint32(b[4]), Protocol: b[5], Scope: b[6],
-		Type: netstate.RouteType(b[7]),
+		Family: netstate.Family(h.Family), TOS: h.Tos, Table: uint32(h.Table), Protocol: h.Protocol, Scope: h.Scope,
+		Type: netstate.RouteType(h.Type),
 	}
-	setFlags(&r, u32At(b, 8))
+	setFlags(&r, h.Flags)
 	var dst, src []byte
 	a := attrsAfter(b, rtmsgLen)
 	for typ, v, ok := a.next(); ok; typ, v, ok = a.next() {
@@ -115,11 +116,11 @@ func decodeRoute(b []byte) (r netstate.Route, multipath []byte, ok bool) {
 			decodeNexthopAttr(&r, typ, v)
 		}
 	}
-	r.Dst = prefixOf(b[0], dst, b[1])
-	if b[2] != 0 {
-		r.SrcPrefix = prefixOf(b[0], src, b[2])
+	r.Dst = prefixOf(h.Family, dst, h.Dst_len)
+	if h.Src_len != 0 {
+		r.SrcPrefix = prefixOf(h.Family, src, h.Src_len)
 	}
-	return r, multipath, r.Dst.IsValid() && r.Dst.Addr().Is4() == (b[0] == unix.AF_INET)
+	return r, multipath, r.Dst.IsValid() && r.Dst.Addr().Is4() == (h.Family == unix.AF_INET)
 }
 
 func setFlags(r *netstate.Route, flags uint32) {
@@ -162,13 +163,14 @@ func decodeMetrics(r *netstate.Route, a attrs) {
 func appendNexthops(routes []netstate.Route, r netstate.Route, b []byte) []netstate.Route {
 	r.Multipath = true
 	for len(b) >= rtnexthopLen {
-		n := int(u16At(b, 0))
+		h := nl.DeserializeRtNexthop(b)
+		n := int(h.RtNexthop.Len)
 		if n < rtnexthopLen || n > len(b) {
 			return routes
 		}
 		hop := r
-		setFlags(&hop, uint32(b[2]))
-		hop.Link = int(int32(u32At(b, 4)))
+		setFlags(&hop, uint32(h.Flags))
+		hop.Link = int(h.Ifindex)
 		a := attrs(b[rtnexthopLen:n])
 		for typ, v, ok := a.next(); ok; typ, v, ok = a.next() {
 			decodeNexthopAttr(&hop, typ, v)

@@ -6,10 +6,11 @@ import (
 	"net/netip"
 	"strconv"
 
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
-// Attributes of rules that came after the headers of golang.org/x/sys
+// Attributes of rules that came after those that package nl has
 // (include/uapi/linux/fib_rules.h): 6.14 and 6.15.
 const (
 	fraDSCP          = 25
@@ -37,39 +38,39 @@ type selectors struct {
 
 func (s *selectors) attr(typ uint16, v []byte) {
 	switch typ {
-	case unix.FRA_DST:
+	case nl.FRA_DST:
 		s.to = prefixOf(s.family, v, s.dstLen).String()
-	case unix.FRA_IIFNAME:
+	case nl.FRA_IIFNAME:
 		s.iif = text(v)
-	case unix.FRA_OIFNAME:
+	case nl.FRA_OIFNAME:
 		s.oif = text(v)
-	case unix.FRA_FWMARK:
+	case nl.FRA_FWMARK:
 		s.mark, s.hasMark = u32At(v, 0), true
-	case unix.FRA_FWMASK:
+	case nl.FRA_FWMASK:
 		s.markMask = u32At(v, 0)
-	case unix.FRA_GOTO:
+	case nl.FRA_GOTO:
 		s.target = decimal(u32At(v, 0))
-	case unix.FRA_FLOW:
+	case nl.FRA_FLOW:
 		s.realms = realms(u32At(v, 0))
-	case unix.FRA_TUN_ID:
+	case nl.FRA_TUN_ID:
 		if len(v) >= 8 {
 			s.tunID = strconv.FormatUint(binary.BigEndian.Uint64(v), 10)
 		}
-	case unix.FRA_SUPPRESS_IFGROUP:
+	case nl.FRA_SUPPRESS_IFGROUP:
 		if g := u32At(v, 0); g != ^uint32(0) { // the kernel's "none"
 			s.suppressIfgroup = decimal(g)
 		}
-	case unix.FRA_L3MDEV:
+	case nl.FRA_L3MDEV:
 		if u8At(v, 0) != 0 {
 			s.l3mdev = "l3mdev"
 		}
-	case unix.FRA_UID_RANGE:
+	case nl.FRA_UID_RANGE:
 		s.uids = decimal(u32At(v, 0)) + "-" + decimal(u32At(v, 4))
-	case unix.FRA_IP_PROTO:
+	case nl.FRA_IP_PROTO:
 		s.ipproto = decimal(uint32(u8At(v, 0)))
-	case unix.FRA_SPORT_RANGE:
+	case nl.FRA_SPORT_RANGE:
 		s.sport = portRange(v)
-	case unix.FRA_DPORT_RANGE:
+	case nl.FRA_DPORT_RANGE:
 		s.dport = portRange(v)
 	case fraDSCP:
 		s.dscp = decimal(uint32(u8At(v, 0)))
@@ -87,7 +88,7 @@ func (s *selectors) attr(typ uint16, v []byte) {
 		s.sportMask = mask(uint32(u16At(v, 0)), 0xffff)
 	case fraDportMask:
 		s.dportMask = mask(uint32(u16At(v, 0)), 0xffff)
-	case unix.FRA_PAD, unix.FRA_UNUSED2, unix.FRA_UNUSED3, unix.FRA_UNUSED4, unix.FRA_UNUSED5:
+	case nl.FRA_PAD, nl.FRA_UNUSED2, nl.FRA_UNUSED3, nl.FRA_UNUSED4, nl.FRA_UNUSED5:
 	default:
 		s.unknown = append(s.unknown, fmt.Sprintf("attribute-%d 0x%x", typ, v))
 	}

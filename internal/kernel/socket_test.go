@@ -19,8 +19,7 @@ func scripted(t *testing.T, answer func(n int, seq uint32) [][]byte) *socket {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tv := unix.NsecToTimeval(int64(50 * time.Millisecond))
-	if err := unix.SetsockoptTimeval(pair[0], unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv); err != nil {
+	if err := unix.SetNonblock(pair[0], true); err != nil {
 		t.Fatal(err)
 	}
 	done := make(chan struct{})
@@ -40,9 +39,9 @@ func scripted(t *testing.T, answer func(n int, seq uint32) [][]byte) *socket {
 			}
 		}
 	}()
-	s := &socket{fd: pair[0], in: make([]byte, receiveSize)}
+	s := &socket{fd: pair[0], in: make([]byte, receiveSize), timeout: 50 * time.Millisecond}
 	t.Cleanup(func() {
-		s.close()
+		unix.Close(pair[0])
 		<-done
 		unix.Close(pair[1])
 	})

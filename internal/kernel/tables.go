@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/subflowd/subflowd/internal/netstate"
@@ -236,8 +237,8 @@ func appendPrefix(list []netip.Prefix, p netip.Prefix) []netip.Prefix {
 func (k *Kernel) dumpRoutes(f netstate.Family, table uint32, protocol uint8, keep *keeper) ([]netstate.Route, error) {
 	k.rt.reset()
 	k.rt.begin(unix.RTM_GETROUTE, unix.NLM_F_DUMP, k.rt.nextSeq())
-	h := k.rt.zero(rtmsgLen)
-	h[0], h[5] = byte(f), protocol
+	h := nl.DeserializeRtMsg(k.rt.zero(rtmsgLen))
+	h.Family, h.Protocol = byte(f), protocol
 	if table != 0 {
 		k.rt.u32(unix.RTA_TABLE, table)
 	}

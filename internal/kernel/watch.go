@@ -5,10 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/subflowd/subflowd/internal/netstate"
@@ -74,7 +75,7 @@ func (w *Watcher) Watch(ctx context.Context, ready func(), emit func(netstate.Hi
 			return ctx.Err()
 		}
 		reason := "overflow: events were lost"
-		if errors.Is(err, os.ErrDeadlineExceeded) {
+		if s.interrupted.Load() {
 			reason = "the configuration of routing changed"
 		} else {
 			w.overflows.Add(1)
@@ -105,47 +106,38 @@ func (w *Watcher) again(ctx context.Context, cause error) (*subscription, error)
 	}
 }
 
-// subscription is one socket, integrated with the runtime's poller so that a
-// read ends with its context.
+// subscription is one socket. Closing it is what ends a Receive that waits.
 type subscription struct {
-	file *os.File
-	raw  syscall.RawConn
-	in   []byte
+	lib         *nl.NetlinkSocket
+	once        sync.Once
+	interrupted atomic.Bool
 }
 
 func (w *Watcher) subscribe() (*subscription, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, unix.NETLINK_ROUTE)
+	lib, err := nl.Subscribe(unix.NETLINK_ROUTE) // the groups follow
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
 	}
-	file := os.NewFile(uintptr(fd), "rtnetlink events")
-	if err := w.join(fd); err != nil {
-		file.Close()
+	if err := w.join(lib); err != nil {
+		lib.Close()
 		return nil, err
 	}
-	raw, err := file.SyscallConn()
-	if err != nil {
-		file.Close()
-		return nil, err
-	}
-	return &subscription{file: file, raw: raw, in: make([]byte, receiveSize)}, nil
+	return &subscription{lib: lib}, nil
 }
 
-func (w *Watcher) join(fd int) error {
+func (w *Watcher) join(lib *nl.NetlinkSocket) error {
+	fd := lib.GetFd()
 	if err := w.kernel.sameNamespace(fd); err != nil {
 		return err
 	}
 	// The plain option is capped by net.core.rmem_max, and serves where forcing
 	// is not allowed.
-	if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, watchBuffer) != nil {
-		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, watchBuffer)
+	if lib.SetReceiveBufferSize(watchBuffer, true) != nil {
+		_ = lib.SetReceiveBufferSize(watchBuffer, false)
 	}
 	// Before the groups are joined: no event passes unfiltered.
 	if err := attachFilter(fd, routeFilter(w.kernel.watchedProtocols())); err != nil {
 		return err
-	}
-	if err := unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
-		return os.NewSyscallError("bind", err)
 	}
 	for _, g := range watchGroups {
 		if err := unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, g); err != nil {
@@ -172,42 +164,34 @@ func (k *Kernel) sameNamespace(fd int) error {
 	return nil
 }
 
-func (s *subscription) close() { s.file.Close() }
+func (s *subscription) close() { s.once.Do(s.lib.Close) }
 
-// interrupt ends run; the deadline has passed long ago.
-func (s *subscription) interrupt() { _ = s.file.SetReadDeadline(time.Unix(1, 0)) }
+// interrupt ends run.
+func (s *subscription) interrupt() {
+	s.interrupted.Store(true)
+	s.close()
+}
 
 // run emits the hints of what is received until an error: ENOBUFS after an
-// overflow, os.ErrDeadlineExceeded at the end of ctx or when interrupted.
+// overflow, any at the end of ctx or when interrupted.
 func (s *subscription) run(ctx context.Context, k *Kernel, emit func(netstate.Hints)) error {
-	stop := context.AfterFunc(ctx, s.interrupt)
+	stop := context.AfterFunc(ctx, s.close)
 	defer stop()
-	var n int
-	var errno error
-	read := func(fd uintptr) bool {
-		for {
-			n, _, errno = unix.Recvfrom(int(fd), s.in, 0)
-			if errno != unix.EINTR {
-				return errno != unix.EAGAIN
-			}
-		}
-	}
 	decode := decoder{options: *k.options.Load(), own: k.rt.portid, names: k.names.Load, touched: &k.main.touched}
 	for {
-		if err := s.raw.Read(read); err != nil {
+		messages, from, err := s.lib.Receive()
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
 			return err
 		}
-		if errno != nil {
-			return errno
+		if from.Pid != 0 { // whoever may send to a group, only the kernel is believed
+			continue
 		}
-		b := s.in[:n]
-		for {
-			h, payload, rest, ok := nextMessage(b)
-			if !ok {
-				break
-			}
-			b = rest
-			if hint, ok := decode.hint(h, payload); ok {
+		for _, m := range messages {
+			h := header{typ: m.Header.Type, flags: m.Header.Flags, seq: m.Header.Seq, pid: m.Header.Pid}
+			if hint, ok := decode.hint(h, m.Data); ok {
 				emit(hint)
 			}
 		}

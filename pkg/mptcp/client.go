@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 )
 
@@ -38,19 +39,19 @@ type Client struct {
 // (runtime.LockOSThread) where it is not the process's own. It needs no privilege. The error is ErrUnsupported
 // where the kernel has no Multipath TCP.
 func Dial() (*Client, error) {
+	family, err := resolve(familyName)
+	if err != nil {
+		const what = "generic netlink family " + familyName
+		if errors.Is(err, unix.ENOENT) {
+			return nil, &Error{Op: "find", Object: what, Errno: unix.ENOENT, Offset: -1, meaning: ErrUnsupported}
+		}
+		return nil, fmt.Errorf("find %s: %w", what, err)
+	}
 	genl, err := open(unix.NETLINK_GENERIC)
 	if err != nil {
 		return nil, fmt.Errorf("open generic netlink: %w", err)
 	}
-	c := &Client{genl: genl}
-	if c.family, err = genl.resolve(familyName); err != nil {
-		genl.close()
-		e := fail("find", "generic netlink family "+familyName, err)
-		if kernel := (*Error)(nil); errors.As(e, &kernel) && kernel.Errno == unix.ENOENT {
-			kernel.meaning = ErrUnsupported
-		}
-		return nil, e
-	}
+	c := &Client{genl: genl, family: family}
 	if c.diag, err = open(unix.NETLINK_SOCK_DIAG); err != nil {
 		genl.close()
 		return nil, fmt.Errorf("open sock_diag: %w", err)
@@ -81,70 +82,27 @@ func (c *Client) sameNamespace(fd int) error {
 	return nil
 }
 
-// genlFamily is what the generic netlink controller tells of a family.
+// genlFamily is what the generic netlink controller tells of a family. Ids are dynamic (net/netlink/genetlink.c).
 type genlFamily struct {
 	id     uint16
 	ops    uint64 // bit n: command n
 	groups map[string]uint32
 }
 
-// resolve asks the controller for a family; ids and groups are dynamic (net/netlink/genetlink.c).
-func (c *conn) resolve(name string) (genlFamily, error) {
-	c.Lock()
-	defer c.Unlock()
-	c.begin(unix.GENL_ID_CTRL, unix.NLM_F_ACK)
-	c.genlHeader(unix.CTRL_CMD_GETFAMILY, 1)
-	c.str(unix.CTRL_ATTR_FAMILY_NAME, name)
-	var f genlFamily
-	err := c.run(func(b []byte) error {
-		f = decodeFamily(b)
-		return nil
-	})
-	if err == nil && f.id == 0 {
-		err = unix.EPROTO
+// resolve asks the controller for a family in the namespace of the calling thread.
+func resolve(name string) (genlFamily, error) {
+	known, err := netlink.GenlFamilyGet(name)
+	if err != nil {
+		return genlFamily{}, err
 	}
-	return f, err
-}
-
-func decodeFamily(b []byte) genlFamily {
-	f := genlFamily{groups: map[string]uint32{}}
-	if len(b) < unix.GENL_HDRLEN {
-		return f
-	}
-	a := attrs(b[unix.GENL_HDRLEN:])
-	for typ, v, ok := a.next(); ok; typ, v, ok = a.next() {
-		switch typ {
-		case unix.CTRL_ATTR_FAMILY_ID:
-			f.id = u16At(v, 0)
-		case unix.CTRL_ATTR_OPS:
-			eachNested(v, func(op attrs) {
-				for t, o, ok := op.next(); ok; t, o, ok = op.next() {
-					if n := u32At(o, 0); t == unix.CTRL_ATTR_OP_ID && n < 64 {
-						f.ops |= 1 << n
-					}
-				}
-			})
-		case unix.CTRL_ATTR_MCAST_GROUPS:
-			eachNested(v, func(group attrs) {
-				name, id := "", uint32(0)
-				for t, g, ok := group.next(); ok; t, g, ok = group.next() {
-					switch t {
-					case unix.CTRL_ATTR_MCAST_GRP_NAME:
-						name = cString(g)
-					case unix.CTRL_ATTR_MCAST_GRP_ID:
-						id = u32At(g, 0)
-					}
-				}
-				f.groups[name] = id
-			})
+	f := genlFamily{id: known.ID, groups: make(map[string]uint32, len(known.Groups))}
+	for _, op := range known.Ops {
+		if op.ID < 64 {
+			f.ops |= 1 << op.ID
 		}
 	}
-	return f
-}
-
-func eachNested(b []byte, do func(attrs)) {
-	a := attrs(b)
-	for _, v, ok := a.next(); ok; _, v, ok = a.next() {
-		do(attrs(v))
+	for _, g := range known.Groups {
+		f.groups[g.Name] = g.ID
 	}
+	return f, nil
 }

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -20,37 +21,36 @@ const (
 	dumpTries = 5
 )
 
-// conn is one netlink socket with requests answered in order. Its lock is held from begin to the end of run.
+// conn is one netlink socket with requests answered in order. Its lock is held for the length of a run or dump.
+//
+// Socket and requests are the library's, their execution is not: its Execute gives of a refusal neither the text nor
+// the offset as such, and the path manager tells its refusals apart by nothing else.
 type conn struct {
 	sync.Mutex
-	message
-	fd    int
-	seq   uint32
-	in    []byte
-	stale bool
+	lib     *nl.NetlinkSocket
+	fd      int // of lib, never blocking
+	seq     uint32
+	in      []byte
+	timeout time.Duration
+	stale   bool
 }
 
 // open makes a socket in the network namespace of the calling thread.
 func open(protocol int) (*conn, error) {
-	fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, protocol)
+	lib, err := nl.Subscribe(protocol) // to no group
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
 	}
-	tv := unix.NsecToTimeval(int64(replyTimeout))
+	fd := lib.GetFd()
 	// A connected netlink socket takes unicast messages from the kernel only (netlink_getsockbyportid).
-	err = errors.Join(
-		os.NewSyscallError("setsockopt", unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv)),
-		os.NewSyscallError("bind", unix.Bind(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})),
-		os.NewSyscallError("connect", unix.Connect(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})),
-	)
-	if err != nil {
-		unix.Close(fd)
-		return nil, err
+	if err := unix.Connect(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		lib.Close()
+		return nil, os.NewSyscallError("connect", err)
 	}
 	// Both have existed since 4.12 and cost only the text of errors where they fail.
-	_ = unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_EXT_ACK, 1)
+	_ = lib.SetExtAck(true)
 	_ = unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_CAP_ACK, 1)
-	return &conn{fd: fd, in: make([]byte, receiveSize)}, nil
+	return &conn{lib: lib, fd: fd, in: make([]byte, receiveSize), timeout: replyTimeout}, nil
 }
 
 func (c *conn) close() error {
@@ -59,14 +59,14 @@ func (c *conn) close() error {
 	if c.fd < 0 {
 		return nil
 	}
-	fd := c.fd
 	c.fd = -1
-	return os.NewSyscallError("close", unix.Close(fd))
+	c.lib.Close()
+	return nil
 }
 
-// run sends the message that was built and gives each answer's payload to handle, which must not keep it.
+// run sends a request and gives each answer's payload to handle, which must not keep it.
 // The first error of handle is returned after the answers have been read to their end.
-func (c *conn) run(handle func(payload []byte) error) error {
+func (c *conn) run(r *nl.NetlinkRequest, handle func(payload []byte) error) error {
 	if c.fd < 0 {
 		return ErrClosed
 	}
@@ -74,7 +74,8 @@ func (c *conn) run(handle func(payload []byte) error) error {
 		c.drain()
 	}
 	c.seq++
-	if err := c.send(c.seal(c.seq)); err != nil {
+	r.Seq = c.seq
+	if err := c.send(r.Serialize()); err != nil {
 		return os.NewSyscallError("send", err)
 	}
 	var first error
@@ -99,11 +100,11 @@ func (c *conn) run(handle func(payload []byte) error) error {
 }
 
 // dump is run for a dump; restart forgets what handle has collected, before each reading.
-func (c *conn) dump(restart func(), handle func(payload []byte) error) error {
+func (c *conn) dump(r *nl.NetlinkRequest, restart func(), handle func(payload []byte) error) error {
 	var err error
 	for range dumpTries {
 		restart()
-		if err = c.run(handle); !errors.Is(err, ErrInterrupted) {
+		if err = c.run(r, handle); !errors.Is(err, ErrInterrupted) {
 			return err
 		}
 	}
@@ -156,11 +157,28 @@ func (c *conn) receive() (int, error) {
 		case err == unix.EINTR:
 			continue
 		case err == unix.EAGAIN:
-			return 0, unix.ETIMEDOUT
+			if err = c.wait(); err == nil {
+				continue
+			}
 		case err == nil && n == len(c.in):
 			return 0, unix.EMSGSIZE
 		}
 		return n, err
+	}
+}
+
+// wait waits until there is something to read.
+func (c *conn) wait() error {
+	late := time.Now().Add(c.timeout)
+	for left := c.timeout; ; left = time.Until(late) {
+		n, err := unix.Poll([]unix.PollFd{{Fd: int32(c.fd), Events: unix.POLLIN}}, int(max(left, 0).Milliseconds()))
+		switch {
+		case err == unix.EINTR:
+			continue
+		case err == nil && n == 0:
+			return unix.ETIMEDOUT
+		}
+		return err
 	}
 }
 
@@ -235,9 +253,9 @@ func parseAck(h header, payload []byte) kernelReply {
 	a := attrs(payload[skip:])
 	for typ, v, ok := a.next(); ok; typ, v, ok = a.next() {
 		switch typ {
-		case unix.NLMSGERR_ATTR_MSG:
+		case nl.NLMSGERR_ATTR_MSG:
 			r.msg = cString(v)
-		case unix.NLMSGERR_ATTR_OFFS:
+		case nl.NLMSGERR_ATTR_OFFS:
 			r.offset = int(u32At(v, 0))
 		}
 	}

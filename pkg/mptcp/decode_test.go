@@ -67,34 +67,6 @@ func TestDecodeLimits(t *testing.T) {
 	}
 }
 
-var wholeFamily = built(func(m *message) {
-	m.genlHeader(1, 2)
-	m.u16(unix.CTRL_ATTR_FAMILY_ID, 31)
-	ops := m.nest(unix.CTRL_ATTR_OPS)
-	for i, id := range []uint32{cmdAddAddr, cmdAnnounce, 4000} {
-		op := m.nest(uint16(i + 1))
-		m.u32(unix.CTRL_ATTR_OP_ID, id)
-		m.end(op)
-	}
-	m.end(ops)
-	groups := m.nest(unix.CTRL_ATTR_MCAST_GROUPS)
-	group := m.nest(1)
-	m.u32(unix.CTRL_ATTR_MCAST_GRP_ID, 12)
-	m.str(unix.CTRL_ATTR_MCAST_GRP_NAME, groupEvents)
-	m.end(group)
-	m.end(groups)
-})
-
-func TestDecodeFamily(t *testing.T) {
-	want := genlFamily{id: 31, ops: 1<<cmdAddAddr | 1<<cmdAnnounce, groups: map[string]uint32{groupEvents: 12}}
-	if got := decodeFamily(wholeFamily); !reflect.DeepEqual(got, want) {
-		t.Errorf("got %+v, want %+v", got, want)
-	}
-	if got := decodeFamily(nil); got.id != 0 {
-		t.Errorf("empty: got %+v", got)
-	}
-}
-
 // socketBytes is struct inet_diag_msg of 10.0.0.1:1000 -> 10.0.0.2:2000, or of an IPv6 socket.
 func socketBytes(family uint8, local, remote string, build func(m *message)) []byte {
 	return built(func(m *message) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -15,6 +16,7 @@ const (
 	diagReqProtocol = 3
 
 	diagReqBytecode = 1
+	diagRequestLen  = 56
 	bytecodeLocal   = 7 // INET_DIAG_BC_S_COND
 )
 
@@ -120,9 +122,9 @@ func (c *Client) dumpConnections(states StateSet) ([]Connection, error) {
 	list := make([]Connection, 0, c.joiner.last)
 	for _, family := range families {
 		begin := len(list)
-		c.diag.request(family, states, unix.NLM_F_DUMP, unix.SOCK_DIAG_BY_FAMILY)
-		c.diag.u32(diagReqProtocol, protocolMPTCP)
-		err := c.diag.dump(func() { list = list[:begin] }, func(b []byte) error {
+		r := diagRequest(nl.SOCK_DIAG_BY_FAMILY, unix.NLM_F_DUMP, diagHeader(family, states))
+		r.AddData(nl.NewRtAttr(diagReqProtocol, nl.Uint32Attr(protocolMPTCP)))
+		err := c.diag.dump(r, func() { list = list[:begin] }, func(b []byte) error {
 			s, ok := parseDiag(b)
 			if !ok {
 				return errShort
@@ -158,11 +160,11 @@ func withoutFamily(family uint8, err error) error {
 func (c *Client) dumpSubflows(list []Subflow, from netip.Addr) ([]Subflow, error) {
 	for _, family := range families {
 		begin := len(list)
-		c.diag.request(family, AllStates, unix.NLM_F_DUMP, unix.SOCK_DIAG_BY_FAMILY)
+		r := diagRequest(nl.SOCK_DIAG_BY_FAMILY, unix.NLM_F_DUMP, diagHeader(family, AllStates))
 		if from.IsValid() {
-			c.diag.localAddress(from)
+			r.AddData(nl.NewRtAttr(diagReqBytecode, localAddress(from)))
 		}
-		err := c.diag.dump(func() { list = list[:begin] }, func(b []byte) error {
+		err := c.diag.dump(r, func() { list = list[:begin] }, func(b []byte) error {
 			s, ok := parseDiag(b)
 			if !ok {
 				return errShort
@@ -180,20 +182,21 @@ func (c *Client) dumpSubflows(list []Subflow, from netip.Addr) ([]Subflow, error
 	return list, nil
 }
 
-// localAddress adds a filter of one condition (struct inet_diag_bc_op and inet_diag_hostcond). An IPv4 address
+// localAddress is a filter of one condition (struct inet_diag_bc_op and inet_diag_hostcond). An IPv4 address
 // matches mapped ones too. To jump beyond the end means no.
-func (c *conn) localAddress(a netip.Addr) {
+func localAddress(a netip.Addr) []byte {
 	raw := a.AsSlice()
 	family := uint8(unix.AF_INET)
 	if a.Is6() {
 		family = unix.AF_INET6
 	}
-	b := c.attr(diagReqBytecode, 12+len(raw))
+	b := make([]byte, 12+len(raw))
 	b[0], b[1] = bytecodeLocal, uint8(len(b))
 	binary.NativeEndian.PutUint16(b[2:], uint16(len(b)+4))
 	b[4], b[5] = family, uint8(8*len(raw))
 	binary.NativeEndian.PutUint32(b[8:], ^uint32(0)) // any port
 	copy(b[12:], raw)
+	return b
 }
 
 // join hands each subflow to the connection with its token, all in one piece of memory. The kernel's walk goes by
@@ -233,15 +236,18 @@ func (j *joiner) join(list []Connection) []Connection {
 	return list
 }
 
-// request starts struct inet_diag_req_v2 with an empty socket id.
-func (c *conn) request(family uint8, states StateSet, flags, typ uint16) {
-	c.begin(typ, flags)
-	at := len(c.b)
-	c.b = append(c.b, make([]byte, 56)...)
-	c.b[at] = family
-	c.b[at+1] = unix.IPPROTO_TCP
-	c.b[at+2] = 1 << (diagInfo - 1)
-	binary.NativeEndian.PutUint32(c.b[at+4:], uint32(states))
+func diagRequest(typ, flags int, header fixed) *nl.NetlinkRequest {
+	r := nl.NewNetlinkRequest(typ, flags)
+	r.AddData(header)
+	return r
+}
+
+// diagHeader is struct inet_diag_req_v2 with an empty socket id, which the library keeps to itself.
+func diagHeader(family uint8, states StateSet) fixed {
+	h := make(fixed, diagRequestLen)
+	h[0], h[1], h[2] = family, unix.IPPROTO_TCP, 1<<(diagInfo-1)
+	binary.NativeEndian.PutUint32(h[4:], uint32(states))
+	return h
 }
 
 // DestroySubflow closes one subflow with a reset (SOCK_DESTROY), as ss -K does; no other socket is touched. The
@@ -249,6 +255,8 @@ func (c *conn) request(family uint8, states StateSet, flags, typ uint16) {
 // [Client.Connections]: the socket is named by its whole address and its cookie, so that no later socket with the
 // same address can be meant. The error is ErrAbsent where it is gone, ErrUnsupported where the kernel was built
 // without CONFIG_INET_DIAG_DESTROY.
+//
+// The library's SocketDestroy knows neither IPv6 nor cookie nor device.
 func (c *Client) DestroySubflow(f Subflow) error {
 	object := fmt.Sprintf("subflow %v -> %v", f.Local, f.Remote)
 	v4 := f.Local.Addr().Is4() && f.Remote.Addr().Is4()
@@ -257,8 +265,8 @@ func (c *Client) DestroySubflow(f Subflow) error {
 	}
 	c.diag.Lock()
 	defer c.diag.Unlock()
-	c.diag.request(f.Family, AllStates, unix.NLM_F_ACK, unix.SOCK_DESTROY)
-	id := c.diag.b[unix.NLMSG_HDRLEN+8:]
+	header := diagHeader(f.Family, AllStates)
+	id := header[8:]
 	binary.BigEndian.PutUint16(id[0:], f.Local.Port())
 	binary.BigEndian.PutUint16(id[2:], f.Remote.Port())
 	putDiagAddr(id[4:20], f.Family, f.Local.Addr())
@@ -266,7 +274,7 @@ func (c *Client) DestroySubflow(f Subflow) error {
 	binary.NativeEndian.PutUint32(id[36:], uint32(f.IfIndex))
 	binary.NativeEndian.PutUint32(id[40:], uint32(f.Cookie))
 	binary.NativeEndian.PutUint32(id[44:], uint32(f.Cookie>>32))
-	if err := c.diag.run(nil); err != nil {
+	if err := c.diag.run(diagRequest(nl.SOCK_DESTROY, unix.NLM_F_ACK, header), nil); err != nil {
 		return fail("destroy", object, err)
 	}
 	return nil

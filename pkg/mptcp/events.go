@@ -17,6 +17,9 @@ import (
 const eventBuffer = 4 << 20
 
 // EventStream gives the path manager's events. [EventStream.Receive] is for one goroutine at a time.
+//
+// Its socket is not the library's, whose Receive ends with Close alone: a stream outlives the context of one Receive,
+// and the group of the events can lie beyond the 32 that nl.Subscribe can express.
 type EventStream struct {
 	file   *os.File
 	raw    syscall.RawConn

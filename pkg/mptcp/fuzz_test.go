@@ -69,11 +69,6 @@ func FuzzDecodeLimits(f *testing.F) {
 	f.Fuzz(func(_ *testing.T, b []byte) { decodeLimits(b) })
 }
 
-func FuzzDecodeFamily(f *testing.F) {
-	seeds(f, wholeFamily)
-	f.Fuzz(func(_ *testing.T, b []byte) { decodeFamily(b) })
-}
-
 func FuzzDecodeSocket(f *testing.F) {
 	seeds(f,
 		socketBytes(unix.AF_INET, "10.0.0.1", "10.0.0.2", info(96)),

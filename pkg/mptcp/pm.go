@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -36,31 +37,50 @@ const (
 	opFlags  = "set flags of"
 )
 
-// request starts a message to the path manager; the lock is held.
-func (c *Client) request(cmd uint8, flags uint16) {
-	c.genl.begin(c.family.id, flags)
-	c.genl.genlHeader(cmd, pmVersion)
+// request makes a request to the path manager.
+func (c *Client) request(cmd uint8, flags int, attrs ...*nl.RtAttr) *nl.NetlinkRequest {
+	r := nl.NewNetlinkRequest(int(c.family.id), flags)
+	r.AddData(fixed{cmd, pmVersion, 0, 0}) // struct genlmsghdr
+	for _, a := range attrs {
+		r.AddData(a)
+	}
+	return r
 }
 
-func (m *message) address(a netip.Addr) {
+// fixed is the fixed header of a request. The library's Genlmsg serializes four bytes of a struct of two, and newer
+// commands refuse what happens to lie behind.
+type fixed []byte
+
+// Len is part of nl.NetlinkRequestData.
+func (f fixed) Len() int { return len(f) }
+
+// Serialize is part of nl.NetlinkRequestData.
+func (f fixed) Serialize() []byte { return f }
+
+// addressNest is the nest that names an endpoint.
+type addressNest struct{ *nl.RtAttr }
+
+func newNest() addressNest { return addressNest{nl.NewRtAttr(attrAddr|unix.NLA_F_NESTED, nil)} }
+
+func (n addressNest) address(a netip.Addr) {
+	typ, family := addr6Attr, uint16(unix.AF_INET6)
 	if a.Is4() {
-		m.u16(addrFamily, unix.AF_INET)
-		v := a.As4()
-		copy(m.attr(addr4Attr, 4), v[:])
-		return
+		typ, family = addr4Attr, unix.AF_INET
 	}
-	m.u16(addrFamily, unix.AF_INET6)
-	v := a.As16()
-	copy(m.attr(addr6Attr, 16), v[:])
+	n.u16(addrFamily, family)
+	n.AddRtAttr(typ, a.AsSlice())
 }
+
+func (n addressNest) u8(typ int, v uint8)   { n.AddRtAttr(typ, nl.Uint8Attr(v)) }
+func (n addressNest) u16(typ int, v uint16) { n.AddRtAttr(typ, nl.Uint16Attr(v)) }
+func (n addressNest) u32(typ int, v uint32) { n.AddRtAttr(typ, nl.Uint32Attr(v)) }
 
 // Endpoints lists the endpoints in the order of their ids. It needs no privilege on current kernels.
 func (c *Client) Endpoints() ([]Endpoint, error) {
 	c.genl.Lock()
 	defer c.genl.Unlock()
 	var list []Endpoint
-	c.request(cmdGetAddr, unix.NLM_F_DUMP)
-	err := c.genl.dump(func() { list = list[:0] }, func(b []byte) error {
+	err := c.genl.dump(c.request(cmdGetAddr, unix.NLM_F_DUMP), func() { list = list[:0] }, func(b []byte) error {
 		e, err := decodeEndpoint(b)
 		if err == nil {
 			list = append(list, e)
@@ -78,11 +98,9 @@ func (c *Client) Endpoint(id uint8) (Endpoint, error) {
 	c.genl.Lock()
 	defer c.genl.Unlock()
 	var e Endpoint
-	c.request(cmdGetAddr, unix.NLM_F_ACK)
-	at := c.genl.nest(attrAddr)
-	c.genl.u8(addrID, id)
-	c.genl.end(at)
-	err := c.genl.run(func(b []byte) (err error) {
+	nest := newNest()
+	nest.u8(addrID, id)
+	err := c.genl.run(c.request(cmdGetAddr, unix.NLM_F_ACK, nest.RtAttr), func(b []byte) (err error) {
 		e, err = decodeEndpoint(b)
 		return err
 	})
@@ -115,21 +133,19 @@ func (c *Client) AddEndpoint(e Endpoint) error {
 func (c *Client) addEndpoint(e Endpoint) error {
 	c.genl.Lock()
 	defer c.genl.Unlock()
-	c.request(cmdAddAddr, unix.NLM_F_ACK)
-	at := c.genl.nest(attrAddr)
-	c.genl.address(e.Addr)
+	nest := newNest()
+	nest.address(e.Addr)
 	if e.ID != 0 {
-		c.genl.u8(addrID, e.ID)
+		nest.u8(addrID, e.ID)
 	}
 	if e.Port != 0 {
-		c.genl.u16(addrPort, e.Port)
+		nest.u16(addrPort, e.Port)
 	}
-	c.genl.u32(addrFlags, uint32(e.Flags))
+	nest.u32(addrFlags, uint32(e.Flags))
 	if e.IfIndex != 0 {
-		c.genl.u32(addrIfIndex, uint32(e.IfIndex))
+		nest.u32(addrIfIndex, uint32(e.IfIndex))
 	}
-	c.genl.end(at)
-	return c.genl.run(nil)
+	return c.genl.run(c.request(cmdAddAddr, unix.NLM_F_ACK, nest.RtAttr), nil)
 }
 
 // whyNotAdded tells apart the three causes that kernels such as 6.1 report alike. An address that an implicit
@@ -167,11 +183,9 @@ func (c *Client) DeleteEndpoint(e Endpoint) error {
 	}
 	c.genl.Lock()
 	defer c.genl.Unlock()
-	c.request(cmdDelAddr, unix.NLM_F_ACK)
-	at := c.genl.nest(attrAddr)
-	c.genl.u8(addrID, e.ID)
-	c.genl.end(at)
-	if err := c.genl.run(nil); err != nil {
+	nest := newNest()
+	nest.u8(addrID, e.ID)
+	if err := c.genl.run(c.request(cmdDelAddr, unix.NLM_F_ACK, nest.RtAttr), nil); err != nil {
 		return fail(opDelete, "endpoint "+e.String(), err)
 	}
 	return nil
@@ -188,12 +202,10 @@ func (c *Client) CloseInitialSubflows(a netip.Addr) error {
 	}
 	c.genl.Lock()
 	defer c.genl.Unlock()
-	c.request(cmdDelAddr, unix.NLM_F_ACK)
-	at := c.genl.nest(attrAddr)
-	c.genl.address(a)
-	c.genl.u8(addrID, 0)
-	c.genl.end(at)
-	if err := c.genl.run(nil); err != nil {
+	nest := newNest()
+	nest.address(a)
+	nest.u8(addrID, 0)
+	if err := c.genl.run(c.request(cmdDelAddr, unix.NLM_F_ACK, nest.RtAttr), nil); err != nil {
 		return fail("close", object, err)
 	}
 	return nil
@@ -203,8 +215,7 @@ func (c *Client) CloseInitialSubflows(a netip.Addr) error {
 func (c *Client) FlushEndpoints() error {
 	c.genl.Lock()
 	defer c.genl.Unlock()
-	c.request(cmdFlushAddrs, unix.NLM_F_ACK)
-	if err := c.genl.run(nil); err != nil {
+	if err := c.genl.run(c.request(cmdFlushAddrs, unix.NLM_F_ACK), nil); err != nil {
 		return fail(opFlush, "endpoints", err)
 	}
 	return nil
@@ -222,20 +233,18 @@ func (c *Client) SetFlags(e Endpoint, flags Flags) error {
 	}
 	c.genl.Lock()
 	defer c.genl.Unlock()
-	c.request(cmdSetFlags, unix.NLM_F_ACK)
-	at := c.genl.nest(attrAddr)
+	nest := newNest()
 	if e.Addr.IsValid() {
-		c.genl.address(e.Addr)
+		nest.address(e.Addr)
 		if e.Port != 0 {
-			c.genl.u16(addrPort, e.Port)
+			nest.u16(addrPort, e.Port)
 		}
 	}
 	if e.ID != 0 {
-		c.genl.u8(addrID, e.ID)
+		nest.u8(addrID, e.ID)
 	}
-	c.genl.u32(addrFlags, uint32(flags))
-	c.genl.end(at)
-	if err := c.genl.run(nil); err != nil {
+	nest.u32(addrFlags, uint32(flags))
+	if err := c.genl.run(c.request(cmdSetFlags, unix.NLM_F_ACK, nest.RtAttr), nil); err != nil {
 		return fail(opFlags, "endpoint "+e.String(), err)
 	}
 	return nil
@@ -246,8 +255,7 @@ func (c *Client) Limits() (Limits, error) {
 	c.genl.Lock()
 	defer c.genl.Unlock()
 	var l Limits
-	c.request(cmdGetLimits, unix.NLM_F_ACK)
-	err := c.genl.run(func(b []byte) error {
+	err := c.genl.run(c.request(cmdGetLimits, unix.NLM_F_ACK), func(b []byte) error {
 		l = decodeLimits(b)
 		return nil
 	})
@@ -269,10 +277,8 @@ func (c *Client) SetLimits(l Limits) error {
 func (c *Client) setLimits(l Limits) error {
 	c.genl.Lock()
 	defer c.genl.Unlock()
-	c.request(cmdSetLimits, unix.NLM_F_ACK)
-	c.genl.u32(attrRcvAddAddrs, l.AddAddrAccepted)
-	c.genl.u32(attrSubflows, l.Subflows)
-	return c.genl.run(nil)
+	return c.genl.run(c.request(cmdSetLimits, unix.NLM_F_ACK,
+		nl.NewRtAttr(attrRcvAddAddrs, nl.Uint32Attr(l.AddAddrAccepted)), nl.NewRtAttr(attrSubflows, nl.Uint32Attr(l.Subflows))), nil)
 }
 
 var errShort = errors.New("the kernel's answer is cut short")

@@ -159,11 +159,9 @@ func maximumFromText(s string) uint32 {
 func (c *Client) probeSetFlagsByID() (Support, error) {
 	c.genl.Lock()
 	defer c.genl.Unlock()
-	c.request(cmdSetFlags, unix.NLM_F_ACK)
-	at := c.genl.nest(attrAddr)
-	c.genl.u32(addrFlags, 0)
-	c.genl.end(at)
-	r, err := refusal(c.genl.run(nil))
+	nest := newNest()
+	nest.u32(addrFlags, 0)
+	r, err := refusal(c.genl.run(c.request(cmdSetFlags, unix.NLM_F_ACK, nest.RtAttr), nil))
 	if err != nil {
 		return Unknown, err
 	}

@@ -5,7 +5,9 @@ import (
 	"encoding/binary"
 	"reflect"
 	"testing"
+	"time"
 
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -147,8 +149,7 @@ func answering(t *testing.T, replies ...func(m *message)) *conn {
 	for _, fd := range fds {
 		closeOnCleanup(t, fd)
 	}
-	tv := unix.NsecToTimeval(50e6)
-	if err := unix.SetsockoptTimeval(fds[0], unix.SOL_SOCKET, unix.SO_RCVTIMEO, &tv); err != nil {
+	if err := unix.SetNonblock(fds[0], true); err != nil {
 		t.Fatal(err)
 	}
 	for _, reply := range replies {
@@ -158,7 +159,7 @@ func answering(t *testing.T, replies ...func(m *message)) *conn {
 			t.Fatal(err)
 		}
 	}
-	return &conn{fd: fds[0], in: make([]byte, receiveSize)}
+	return &conn{fd: fds[0], in: make([]byte, receiveSize), timeout: 50 * time.Millisecond}
 }
 
 func reply(typ, flags uint16, seq uint32, payload []byte) func(*message) {
@@ -173,8 +174,7 @@ func TestRun(t *testing.T) {
 	const family = 30
 	data, done := []byte{1, 2, 3, 4}, ack(0, 0, "", 0)
 	collect := func(c *conn) (n int, err error) {
-		c.begin(family, unix.NLM_F_DUMP)
-		err = c.dump(func() { n = 0 }, func([]byte) error { n++; return nil })
+		err = c.dump(nl.NewNetlinkRequest(family, unix.NLM_F_DUMP), func() { n = 0 }, func([]byte) error { n++; return nil })
 		return n, err
 	}
 
@@ -208,9 +208,8 @@ func TestRun(t *testing.T) {
 
 	// An error of the reader comes back once the dump has ended.
 	c = answering(t, reply(family, 0, 1, data), reply(family, 0, 1, data), reply(unix.NLMSG_DONE, 0, 1, done))
-	c.begin(family, unix.NLM_F_DUMP)
 	calls := 0
-	err := c.run(func([]byte) error { calls++; return errShort })
+	err := c.run(nl.NewNetlinkRequest(family, unix.NLM_F_DUMP), func([]byte) error { calls++; return errShort })
 	if err != errShort || calls != 1 || c.stale {
 		t.Errorf("reader's error: got %v after %d calls", err, calls)
 	}
