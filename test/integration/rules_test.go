@@ -121,13 +121,17 @@ func TestUserRulesDecideIPv6(t *testing.T) {
 func TestWgQuickRules(t *testing.T) {
 	t.Parallel()
 	inEveryOrder(t, arrangement{
+		opts: []lab.Option{lab.IPv6()},
 		setUp: func(n *lab.Net) {
 			lab.NewTunnel(n.Client, "wg0", n.Router, "wg0")
 			n.Server.Listen("10.9.0.2:5002", lab.TCP())
 			n.Client.IP("addr add 10.88.0.2/24 dev wg0",
-				"route add default dev wg0 table 51820",
-				"rule add not fwmark 51820 table 51820",
-				"rule add table main suppress_prefixlength 0")
+				"addr add 2001:db8:88::2/64 dev wg0 nodad")
+			for _, f := range []string{"-4", "-6"} {
+				n.Client.IP(f+" route add default dev wg0 table 51820",
+					f+" rule add not fwmark 51820 table 51820",
+					f+" rule add table main suppress_prefixlength 0")
+			}
 		},
 		ways: []way{
 			{"10.9.0.2", "", "dev wg0"},
@@ -136,6 +140,10 @@ func TestWgQuickRules(t *testing.T) {
 			{"10.1.1.77", "from 10.1.2.2", "dev eth0"},
 			{"10.1.2.77", "from 10.1.2.2", "dev eth1"},
 			{"10.9.0.2", "mark 51820", "dev eth0 via 10.1.1.1"},
+			{"2001:db8:9::2", "", "dev wg0"},
+			{"2001:db8:9::2", "from 2001:db8:2::2", "dev wg0"},
+			{"2001:db8:1::77", "from 2001:db8:2::2", "dev eth0"},
+			{"2001:db8:2::77", "from 2001:db8:2::2", "dev eth1"},
 		},
 		check: func(t *testing.T, n *lab.Net) {
 			n.Client.NFT("add table inet watch", "add counter inet watch tunnel",
