@@ -91,8 +91,12 @@ func TestDecodeTorn(t *testing.T) {
 		file   string
 		decode func(b []byte) []lease
 	}{
-		{"networkd", decodeNetworkd}, {"networkmanager-internal", decodeDeviceState}, {"dhclient-classless", eth1},
-		{"dhclient-epoch", eth1}, {"dhcpcd", packet}, {"dhcpcd-routers", packet},
+		{"networkd", decodeNetworkd},
+		{"networkmanager-internal", decodeDeviceState},
+		{"dhclient-classless", eth1},
+		{"dhclient-epoch", eth1},
+		{"dhcpcd", packet},
+		{"dhcpcd-routers", packet},
 	} {
 		b := golden(t, c.file)
 		whole := c.decode(b)[0]
