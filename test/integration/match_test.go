@@ -118,8 +118,10 @@ func TestContainersInsideSharedNetwork(t *testing.T) {
 	lab.Eventually(t, soon, "both uplinks", ready)
 	far := func(devA, devB string) []way {
 		return []way{
-			{"10.5.77.2", "from " + n.A.Addr, devA}, {"10.5.77.2", "from " + n.B.Addr, devB},
-			{"2001:db8:500:77::2", "from " + n.A.Addr6, devA}, {"2001:db8:500:77::2", "from " + n.B.Addr6, devB},
+			{"10.5.77.2", "from " + n.A.Addr, devA},
+			{"10.5.77.2", "from " + n.B.Addr, devB},
+			{"2001:db8:500:77::2", "from " + n.A.Addr6, devA},
+			{"2001:db8:500:77::2", "from " + n.B.Addr6, devB},
 		}
 	}
 	onLink, inside := far("dev "+n.A.Dev, "dev "+n.B.Dev), far("dev br-web", "dev br-web")

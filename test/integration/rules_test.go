@@ -182,7 +182,8 @@ func TestErrorDefaultKeepsContainers(t *testing.T) {
 			d := n.Client.Daemon()
 			lab.Eventually(t, soon, "both uplinks", func() error {
 				return checkWays(n.Client, []way{
-					{n.ServerAddr, "from 10.1.1.2", "dev eth0 via 10.1.1.1"}, {n.ServerAddr, "from 10.1.2.2", "dev eth1 via 10.1.2.1"},
+					{n.ServerAddr, "from 10.1.1.2", "dev eth0 via 10.1.1.1"},
+					{n.ServerAddr, "from 10.1.2.2", "dev eth1 via 10.1.2.1"},
 					{n.ServerAddr6, "from 2001:db8:2::2", "dev eth1 via 2001:db8:2::1"},
 				})
 			})
@@ -234,8 +235,10 @@ func checkCondition(h *lab.Host, code string) error {
 func TestLocalMoved(t *testing.T) {
 	t.Parallel()
 	own := []way{
-		{"10.1.1.2", "from 10.1.2.2", "dev lo"}, {"10.1.2.2", "from 10.1.2.2", "dev lo"},
-		{"2001:db8:1::2", "from 2001:db8:2::2", "dev lo"}, {"127.0.0.1", "", "dev lo"},
+		{"10.1.1.2", "from 10.1.2.2", "dev lo"},
+		{"10.1.2.2", "from 10.1.2.2", "dev lo"},
+		{"2001:db8:1::2", "from 2001:db8:2::2", "dev lo"},
+		{"127.0.0.1", "", "dev lo"},
 	}
 	inEveryOrder(t, arrangement{
 		opts: []lab.Option{lab.IPv6()},

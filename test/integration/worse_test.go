@@ -98,9 +98,11 @@ func TestOnlyLink(t *testing.T) {
 		// Longer than the grace, and than the first look at what lingers.
 		{"carrier lost", 11 * time.Second, func(n *lab.Net) { n.A.Cut() }, func(n *lab.Net) { n.A.Restore() }},
 		{"address vanished", 4 * time.Second, ip("addr del 10.1.1.2/24 dev eth0"), ip("addr add 10.1.1.2/24 dev eth0", def)},
-		{"renumbered and back", 4 * time.Second,
+		{
+			"renumbered and back", 4 * time.Second,
 			ip("addr del 10.1.1.2/24 dev eth0", "addr add 10.1.1.3/24 dev eth0", def),
-			ip("addr del 10.1.1.3/24 dev eth0", "addr add 10.1.1.2/24 dev eth0", def)},
+			ip("addr del 10.1.1.3/24 dev eth0", "addr add 10.1.1.2/24 dev eth0", def),
+		},
 		{"down and up", 4 * time.Second, ip("link set eth0 down"), ip("link set eth0 up", def)},
 		{"default route lost", 4 * time.Second, func(n *lab.Net) {
 			n.Client.IP("route del default via 10.1.1.1 dev eth0 metric 100")
