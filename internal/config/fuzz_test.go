@@ -131,8 +131,11 @@ func TestWrittenIsRead(t *testing.T) {
 // for an entry that breaks every link it matches and is accepted.
 func TestCertainIsTrue(t *testing.T) {
 	links := []netstate.Link{
-		{Name: "eth0", Type: 1, Driver: "e1000", MAC: "52:54:00:00:00:01"}, {Name: "eth1", Type: 1, Kind: "veth"},
-		{Name: "wl", DevType: "wlan", Driver: "iwl"}, {Name: "a0", DevType: "wwan"}, {Name: "lan"},
+		{Name: "eth0", Type: 1, Driver: "e1000", MAC: "52:54:00:00:00:01"},
+		{Name: "eth1", Type: 1, Kind: "veth"},
+		{Name: "wl", DevType: "wlan", Driver: "iwl"},
+		{Name: "a0", DevType: "wwan"},
+		{Name: "lan"},
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		c := Config{Role: oneOf(t, RoleClient, RoleServer)}

@@ -3,26 +3,32 @@ package config
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 )
 
+func problemsOf(t *testing.T, err error) Problems {
+	t.Helper()
+	var ps Problems
+	if err != nil && !errors.As(err, &ps) {
+		t.Fatalf("not Problems: %v", err)
+	}
+	return ps
+}
+
 // told is the problems of a text, each in a line: place, text, then what was
 // meant after a question mark.
 func told(t *testing.T, text string) string {
 	t.Helper()
 	c, err := readText(text)
-	var ps Problems
-	if err != nil && !errors.As(err, &ps) {
-		t.Fatalf("not Problems: %v", err)
-	}
 	if d := cmp.Diff(Default(), c); err != nil && d != "" {
 		t.Errorf("something is applied:\n%s", d)
 	}
 	var lines []string
-	for _, p := range ps {
+	for _, p := range problemsOf(t, err) {
 		line := strings.TrimPrefix(p.Error(), "f.toml:")
 		if p.Meant != "" {
 			line += "? " + p.Meant
@@ -136,9 +142,11 @@ func TestProblemsOfLinks(t *testing.T) {
 	for _, c := range []struct{ name, text, want string }{
 		{"no matcher", "backup = true", `1:1: this entry does not say which links it is for`},
 		{"a matcher that is wrong is one", `name = "["`, `2:8: name cannot be "[": it is no valid pattern`},
-		{"bad globs", "name = \"a[\"\ntype = \"[]\"\ndriver = \"x[b-\"\nmac = \"\\\\\"\nkind = \"[z-a\"",
+		{
+			"bad globs", "name = \"a[\"\ntype = \"[]\"\ndriver = \"x[b-\"\nmac = \"\\\\\"\nkind = \"[z-a\"",
 			"2:8: name cannot be \"a[\": it is no valid pattern\n3:8: type cannot be \"[]\": it is no valid pattern\n4:10: driver cannot be \"x[b-\": it is no valid pattern\n" +
-				"5:7: mac cannot be \"\\\\\": it is no valid pattern\n6:8: kind cannot be \"[z-a\": it is no valid pattern"},
+				"5:7: mac cannot be \"\\\\\": it is no valid pattern\n6:8: kind cannot be \"[z-a\": it is no valid pattern",
+		},
 		{"empty glob", `name = ""`, `2:8: name cannot be "": an empty pattern matches no link? "*"`},
 		{"list of names", `name = ["a", "b"]`, `2:8: name cannot be a list`},
 		{"long name", `name = "a-very-long-link"`, `2:8: name cannot be "a-very-long-link": names of links have at most 15 bytes`},
@@ -153,21 +161,31 @@ func TestProblemsOfLinks(t *testing.T) {
 		{"mapped gateway6", "name = \"*\"\ngateway6 = \"::ffff:10.1.2.1\"", `3:12: gateway6 cannot be "::ffff:10.1.2.1": it is an IPv4 address? gateway4`},
 		{"zone", "name = \"*\"\ngateway6 = \"fe80::1%eth0\"", `3:12: gateway6 cannot be "fe80::1%eth0": the link is that of the entry? "fe80::1"`},
 		{"prefix", "name = \"*\"\ngateway4 = \"10.1.2.1/24\"", `3:12: gateway4 cannot be "10.1.2.1/24": it is no IP address`},
-		{"no host", "name = \"*\"\ngateway4 = \"0.0.0.0\"\ngateway6 = \"ff02::2\"",
-			"3:12: gateway4 cannot be \"0.0.0.0\": it is the unspecified address\n4:12: gateway6 cannot be \"ff02::2\": it is a multicast address"},
-		{"broadcast", "name = \"*\"\ngateway4 = \"255.255.255.255\"\ngateway6 = \"::1\"",
-			"3:12: gateway4 cannot be \"255.255.255.255\": it is the broadcast address\n4:12: gateway6 cannot be \"::1\": it is a loopback address"},
+		{
+			"no host", "name = \"*\"\ngateway4 = \"0.0.0.0\"\ngateway6 = \"ff02::2\"",
+			"3:12: gateway4 cannot be \"0.0.0.0\": it is the unspecified address\n4:12: gateway6 cannot be \"ff02::2\": it is a multicast address",
+		},
+		{
+			"broadcast", "name = \"*\"\ngateway4 = \"255.255.255.255\"\ngateway6 = \"::1\"",
+			"3:12: gateway4 cannot be \"255.255.255.255\": it is the broadcast address\n4:12: gateway6 cannot be \"::1\": it is a loopback address",
+		},
 		{"preference", "name = \"*\"\npreference = -1\n[[link]]\nname = \"a\"\npreference = 10001", "3:14: preference cannot be -1\n6:14: preference cannot be 10001"},
 
-		{"endpoints", "name = \"*\"\naddresses = \"all\"\nbackup = true\nfullmesh = true\nendpoints = false",
+		{
+			"endpoints", "name = \"*\"\naddresses = \"all\"\nbackup = true\nfullmesh = true\nendpoints = false",
 			"3:1: addresses = \"all\" is about endpoints, and endpoints = false asks for none\n4:1: backup = true is about endpoints, and endpoints = false asks for none\n" +
-				"5:1: fullmesh = true is about endpoints, and endpoints = false asks for none"},
+				"5:1: fullmesh = true is about endpoints, and endpoints = false asks for none",
+		},
 		{"an exception from a rule", "name = \"*\"\naddresses = \"all\"\n[[link]]\nname = \"a\"\nendpoints = false", ""},
 		{"fullmesh with its role", "name = \"a*\"\nrole = \"both\"\nfullmesh = true", `4:1: fullmesh = true cannot work with role = "both" (the same entry)`},
-		{"fullmesh with another entry's role", "name = \"*\"\nrole = \"server\"\n[[link]]\nname = \"wl*\"\nfullmesh = true",
-			`6:1: fullmesh = true cannot work with role = "server" ([[link]] in f.toml:1)`},
-		{"role with another entry's fullmesh", "type = \"wlan\"\nfullmesh = true\n[[link]]\nname = \"wlan0\"\ntype = \"wlan\"\nrole = \"server\"",
-			`7:1: role = "server" cannot work with fullmesh = true ([[link]] in f.toml:1)`},
+		{
+			"fullmesh with another entry's role", "name = \"*\"\nrole = \"server\"\n[[link]]\nname = \"wl*\"\nfullmesh = true",
+			`6:1: fullmesh = true cannot work with role = "server" ([[link]] in f.toml:1)`,
+		},
+		{
+			"role with another entry's fullmesh", "type = \"wlan\"\nfullmesh = true\n[[link]]\nname = \"wlan0\"\ntype = \"wlan\"\nrole = \"server\"",
+			`7:1: role = "server" cannot work with fullmesh = true ([[link]] in f.toml:1)`,
+		},
 		{"a later entry decides", "name = \"eth0\"\nfullmesh = true\n[[link]]\nname = \"eth*\"\nrole = \"server\"", `3:1: fullmesh = true cannot work with role = "server" ([[link]] in f.toml:4)`},
 		{"a later entry takes it back", "name = \"eth0\"\nrole = \"server\"\nfullmesh = true\n[[link]]\nname = \"*\"\nrole = \"client\"", ""},
 		{"a later entry may take it back", "name = \"eth0\"\nrole = \"server\"\nfullmesh = true\n[[link]]\ntype = \"wlan\"\nfullmesh = false", ""},
@@ -223,7 +241,7 @@ f.toml:4:1: unknown key "roel"
 	if d := cmp.Diff(want, err.Error()); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
-	ps := err.(Problems)
+	ps := problemsOf(t, err)
 	if s := ps.Summary(); s != `f.toml:2:7: vpn cannot be "withdrawn" (and one more problem)` {
 		t.Error(s)
 	}
@@ -249,7 +267,7 @@ f.toml:4:1: unknown key "roel"
 // several bytes and of none before it.
 func TestLongLines(t *testing.T) {
 	_, err := readText("limits = { \"" + strings.Repeat("ü", 100) + "\" = 1, \"\\u0007\" = 2, subflows = 0, add_addr_accepted = 0 } # " + strings.Repeat("x", 500) + "\n")
-	ps, _ := err.(Problems)
+	ps := problemsOf(t, err)
 	if len(ps) != 2 {
 		t.Fatal(err)
 	}
@@ -264,6 +282,27 @@ func TestLongLines(t *testing.T) {
 	for line := range strings.Lines(b.String()) {
 		if n := len([]rune(line)); n > 80 {
 			t.Errorf("%d columns: %s", n, line)
+		}
+	}
+}
+
+// TestTakenProtocols compares the words of the form with what it takes.
+func TestTakenProtocols(t *testing.T) {
+	f := find(hostKeys, "routing.protocol")
+	_, list, _ := strings.Cut(strings.ReplaceAll(f.allowed, " and", ","), " but ")
+	refused := map[int]bool{}
+	for _, r := range strings.Split(list, ", ") {
+		var from, to int
+		if n, _ := fmt.Sscanf(r, "%d-%d", &from, &to); n == 1 {
+			to = from
+		}
+		for ; from <= to; from++ {
+			refused[from] = true
+		}
+	}
+	for v := 5; v <= 253; v++ {
+		if taken := checkProtocol(int64(v)) != ""; taken != refused[v] {
+			t.Errorf("%d: refused %t, in the text %t", v, taken, refused[v])
 		}
 	}
 }

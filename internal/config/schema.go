@@ -35,7 +35,7 @@ var hostKeys = []key[Config]{
 	{"resync", `"30s"`, "how often everything is looked at without a cause", period(always(func(c *Config) *time.Duration { return &c.Resync }))},
 	{"routing.priority", "32765", "the priority of all our rules", number(always(func(c *Config) *uint32 { return &c.Routing.Priority }), 1, maxPriority, nil)},
 	{"routing.table_base", "100000", "the table of a link is this number plus its index", number(always(func(c *Config) *uint32 { return &c.Routing.TableBase }), minTableBase, maxTableBase, nil)},
-	{"routing.protocol", "77", "the mark of our routes and rules, with the next number", number(always(func(c *Config) *uint8 { return &c.Routing.Protocol }), 5, 253, checkProtocol)},
+	{"routing.protocol", "77", "the mark of our routes and rules, with the next number", protocol(always(func(c *Config) *uint8 { return &c.Routing.Protocol }))},
 	{"routing.main_first", "true", "specific routes of table main come first", truth(always(func(c *Config) *bool { return &c.Routing.MainFirst }))},
 	{"routing.strict", "false", "an address never leaves by another link", truth(always(func(c *Config) *bool { return &c.Routing.Strict }))},
 	{"metrics.listen", `""`, "where metrics are served over TCP", listener(always(func(c *Config) *string { return &c.Metrics.Listen }))},
@@ -125,6 +125,13 @@ var takenProtocols = map[int64]string{
 	8: "gated", 9: "ra", 10: "mrt", 11: "zebra", 12: "bird", 13: "dnrouted", 14: "xorp", 15: "ntk", 16: "dhcp",
 	17: "mrouted", 18: "keepalived", 42: "babel", 66: "ovn", 84: "ovn", 99: "openr",
 	186: "bgp", 187: "isis", 188: "ospf", 189: "rip", 192: "eigrp",
+}
+
+// protocol is the form of the number that marks what is ours.
+func protocol[T any](s slot[T, uint8]) form[T] {
+	f := number(s, 5, 253, checkProtocol)
+	f.allowed += " but 7-18, 41, 42, 65, 66, 83, 84, 98, 99, 185-189, 191 and 192"
+	return f
 }
 
 // checkProtocol refuses a number that somebody else has, or whose next one has.
