@@ -9,6 +9,8 @@ PREFIX     ?= /usr
 DESTDIR    ?=
 UNITDIR    ?= $(if $(filter /usr,$(PREFIX)),/lib/systemd/system,$(PREFIX)/lib/systemd/system)
 SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
+# NetworkManager looks below /usr/local for nothing.
+NMDIR      ?= $(if $(filter /usr,$(PREFIX)),/usr/lib,/etc)/NetworkManager/conf.d
 
 # sudo's PATH does not know where Go's own installer puts it; an ordinary user's PATH lacks the sbin directories.
 GO := $(or $(shell command -v go),$(wildcard /usr/local/go/bin/go))
@@ -96,7 +98,7 @@ install: build ## install to DESTDIR, below PREFIX
 	sed 's|/usr/sbin/subflowd|$(PREFIX)/sbin/subflowd|' systemd/subflowd.service >'$(DESTDIR)$(UNITDIR)/subflowd.service'
 	chmod 644 '$(DESTDIR)$(UNITDIR)/subflowd.service'
 	install -D -m 644 systemd/sysusers.conf '$(DESTDIR)$(SYSUSERSDIR)/subflowd.conf'
-	install -D -m 644 packaging/networkmanager.conf '$(DESTDIR)$(PREFIX)/lib/NetworkManager/conf.d/90-subflowd.conf'
+	install -D -m 644 packaging/networkmanager.conf '$(DESTDIR)$(NMDIR)/90-subflowd.conf'
 	install -D -m 644 packaging/networkd.conf '$(DESTDIR)$(PREFIX)/lib/systemd/networkd.conf.d/90-subflowd.conf'
 	install -D -m 644 internal/config/reference.toml '$(DESTDIR)$(PREFIX)/share/doc/subflowd/subflowd.toml'
 	@[ -n '$(DESTDIR)' ] || echo 'Then: systemd-sysusers && systemctl daemon-reload && systemctl enable --now subflowd'
@@ -105,7 +107,7 @@ install: build ## install to DESTDIR, below PREFIX
 uninstall: ## remove what install put there; the configuration stays
 	rm -f '$(DESTDIR)$(PREFIX)/sbin/subflowd' '$(DESTDIR)$(PREFIX)/bin/subflowctl' \
 		'$(DESTDIR)$(UNITDIR)/subflowd.service' '$(DESTDIR)$(SYSUSERSDIR)/subflowd.conf' \
-		'$(DESTDIR)$(PREFIX)/lib/NetworkManager/conf.d/90-subflowd.conf' '$(DESTDIR)$(PREFIX)/lib/systemd/networkd.conf.d/90-subflowd.conf' \
+		'$(DESTDIR)$(NMDIR)/90-subflowd.conf' '$(DESTDIR)$(PREFIX)/lib/systemd/networkd.conf.d/90-subflowd.conf' \
 		'$(DESTDIR)$(PREFIX)/share/doc/subflowd/subflowd.toml'
 
 .PHONY: clean
