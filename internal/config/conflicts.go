@@ -10,10 +10,10 @@ import (
 // Conflicts tells, a line for each, where the numbers of the configuration are
 // in use by others in the running kernel: a routing table that would be a
 // link's path table, or the protocol that marks what is ours. None: it can be
-// used. What carries a protocol in running, which are the numbers that a
-// running daemon has used until now, is not foreign.
-func (c Config) Conflicts(snap *netstate.Snapshot, running ...uint8) []string {
-	protocols := append([]uint8{c.Routing.Protocol}, running...)
+// used. What carries one of the earlier protocols, under which we have made
+// things that may be there still (netstate.Ownership), is not foreign.
+func (c Config) Conflicts(snap *netstate.Snapshot, earlier ...uint8) []string {
+	protocols := append([]uint8{c.Routing.Protocol}, earlier...)
 	found := c.tableConflicts(snap, protocols)
 	return append(found, c.protocolConflicts(snap, protocols)...)
 }
