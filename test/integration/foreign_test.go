@@ -51,7 +51,7 @@ func TestForeign(t *testing.T) {
 		"mptcp endpoint add 10.1.2.2 port 8443 id 35 signal",
 		"mptcp endpoint add 2001:db8:2::2 id 36 signal",
 	)
-	before, theirs := n.Client.Snapshot(), foreign(n.Client)
+	before, theirs := snapshot(n.Client), foreign(n.Client)
 	m := n.Client.Monitor()
 	untouched := func(when string) {
 		t.Helper()
@@ -207,7 +207,7 @@ func TestOtherTables(t *testing.T) {
 	if _, err := n.Client.TryIP("rule add l3mdev pref 1000"); err != nil {
 		n.Client.IP("rule add iif red lookup 77 pref 1000", "rule add oif red lookup 77 pref 1001")
 	}
-	before := n.Client.Snapshot()
+	before := snapshot(n.Client)
 	n.Client.Sysctl("net.ipv4.conf.all.accept_local", "1")
 	d := n.Client.Daemon()
 	reach(n, n.A)
@@ -219,7 +219,8 @@ func TestOtherTables(t *testing.T) {
 	n.Client.WantRoute(n.ServerAddr, "from "+n.A.Addr+" mark 7", "dev eth1 via 10.1.2.1")
 	n.Client.WantRoute("10.55.0.1", "from "+n.A.Addr, "unreachable")
 	n.Client.WantRoute("10.3.0.7", "from "+n.A.Addr, "dev red")
-	twoSubflows(n, "10.9.0.2:5001", n.A.Addr)
+	n.Server.Listen("10.9.0.2:5001")
+	n.Client.Dial("10.9.0.2:5001", lab.From(n.A.Addr)).WantSubflows(n.A.Addr) // unbound traffic leaves by table 14
 	if out := n.Client.IP("route get " + n.ServerAddr + " mark 2"); !strings.HasPrefix(out, "local ") {
 		t.Errorf("a transparent proxy's table does not decide: %s", out)
 	}

@@ -149,6 +149,26 @@ func settled(d *lab.Daemon) {
 	}
 }
 
+// snapshot is Host.Snapshot once the kernel has done what it does by itself: it makes the local route of an IPv6 address
+// a moment after the address.
+func snapshot(h *lab.Host) string {
+	h.Lab.T.Helper()
+	var s string
+	lab.Eventually(h.Lab.T, soon, "a local route for each IPv6 address", func() error {
+		s = h.Snapshot()
+		for _, l := range strings.Split(h.IP("-6 -o addr show"), "\n") {
+			if w := strings.Fields(l); len(w) > 3 && w[1] != "lo" {
+				a, _, _ := strings.Cut(w[3], "/")
+				if !strings.Contains(s, "\nlocal "+a+" dev "+w[1]+" ") {
+					return fmt.Errorf("none for %s on %s", a, w[1])
+				}
+			}
+		}
+		return nil
+	})
+	return s
+}
+
 // ends lists both ends of the established subflows, ports included: the same list is the same subflows.
 func ends(c *lab.Conn) []string {
 	var r []string

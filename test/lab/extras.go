@@ -57,14 +57,10 @@ func (h *Host) DaemonCapable(args ...string) *Daemon {
 	h.writeConfig("")
 	// The cache directory of root is closed to others.
 	bin := filepath.Join(h.StateDir(), "subflowd")
-	b, err := os.ReadFile(Bin(h.Lab.T, "subflowd"))
-	if err == nil {
-		err = os.WriteFile(bin, b, 0o755)
-	}
-	if err == nil {
-		err = os.Chown(h.StateDir(), nobody, nobody)
-	}
-	if err != nil {
+	// Not copied by this process: a child that another test starts meanwhile would inherit the file open for writing,
+	// and it could not be executed (ETXTBSY).
+	h.Run("cp", Bin(h.Lab.T, "subflowd"), bin)
+	if err := os.Chown(h.StateDir(), nobody, nobody); err != nil {
 		h.Lab.T.Fatal(err)
 	}
 	d := &Daemon{Dir: h.StateDir(), Socket: h.socket(), Config: h.configFile(), args: args}

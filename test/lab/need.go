@@ -35,6 +35,7 @@ var packages = map[string]string{
 	"python3":            "python3",
 	"radvd":              "radvd",
 	"rdisc6":             "ndisc6",
+	"setpriv":            "util-linux",
 	"ss":                 "iproute2",
 	"systemd-networkd":   "systemd",
 	"systemd-nspawn":     "systemd-container",
