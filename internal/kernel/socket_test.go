@@ -41,7 +41,7 @@ func scripted(t *testing.T, answer func(n int, seq uint32) [][]byte) *socket {
 	}()
 	s := &socket{fd: pair[0], in: make([]byte, receiveSize), timeout: 50 * time.Millisecond}
 	t.Cleanup(func() {
-		unix.Close(pair[0])
+		s.close()
 		<-done
 		unix.Close(pair[1])
 	})
