@@ -70,6 +70,10 @@ ifeq ($(ROOT),)
 	@echo 'Tests that need namespaces were skipped: sudo make test runs them too.'
 endif
 
+.PHONY: bench
+bench: deps ## what the steps of a reaction cost; `sudo make bench` asks the real kernel
+	$(GO) test -tags bench -p 1 -run '^$$' -bench . -benchmem -timeout 60m $(TEST_ARGS) ./...
+
 .PHONY: check check-modules check-vet check-rules check-scripts check-lint
 check: check-modules check-vet check-rules check-scripts check-lint ## modules, vet, import rules, licences, scripts, lint and format
 check-modules:
