@@ -131,6 +131,7 @@ func fromSubflow(f *mptcp.Subflow) netstate.Subflow {
 	return netstate.Subflow{
 		State: netstate.SockState(f.State), Local: unmap(f.Local), Remote: unmap(f.Remote), Link: int(f.IfIndex),
 		FullyEstablished: f.FullyEstablished, JoinLocal: f.JoinLocal,
+		Opened:     f.JoinLocal || f.Flags&mptcp.SubflowCapableLocal != 0,
 		JoinRemote: f.JoinRemote && !f.JoinLocal, // the kernel sets both on a join that the peer has accepted
 		Backup:     f.BackupLocal || f.BackupRemote, Backoff: f.Backoff, CAState: uint8(f.CAState),
 		LastRecv: f.LastDataRecv, LastAck: f.LastAckRecv,

@@ -40,6 +40,7 @@ type Subflow struct {
 	Remote           netip.AddrPort
 	Link             int  // ifindex that the socket is bound to; 0: none
 	FullyEstablished bool // MPTCP_SUBFLOW_FLAG_FULLY_ESTABLISHED
+	Opened           bool // this host opened it, as the initial one or as a further one
 	JoinLocal        bool // the path manager of this host made it
 	JoinRemote       bool // the peer made it
 	Backup           bool // either side calls it backup

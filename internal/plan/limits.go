@@ -45,10 +45,11 @@ func (b *builder) buildLimits() {
 		b.plan.Limits = &netstate.Limits{Subflows: min(v.Subflows, most), AddAddrAccepted: min(v.AddAddrAccepted, most)}
 		return
 	}
-	// Lingering endpoints still carry subflows: they count.
+	// Lingering endpoints still carry subflows: they count. One without flags
+	// carries none.
 	addrs := map[netip.Addr]bool{}
 	for _, e := range b.snap.Endpoints {
-		if e.Flags&netstate.ImplicitFlag == 0 {
+		if e.Flags != 0 && e.Flags&netstate.ImplicitFlag == 0 {
 			addrs[e.Addr] = true
 		}
 	}

@@ -67,6 +67,7 @@ type Loop struct {
 	fights   trigger.Fights[object]
 	failures map[object]*failure
 	lingers  map[lingerKey]*linger
+	rearm    rearm
 	reading  retry // the kernel could not be read
 	names    netstate.Names
 
@@ -77,6 +78,7 @@ type Loop struct {
 	poked     bool      // nudged
 	waiters   []chan struct{}
 	unwatch   context.CancelFunc // ends WatchConnections
+	unhurried atomic.Bool        // its events can wait
 
 	since    map[findingKey]time.Time
 	counters Counters
@@ -290,19 +292,34 @@ func (l *Loop) watch(ctx context.Context, subscribed chan<- struct{}) {
 // hint takes a hint of the watcher, from its goroutine.
 func (l *Loop) hint(h netstate.Hints) { l.slot.Put(h, time.Now()) }
 
-// watchConnections listens for connections while an endpoint waits for them,
-// and only then: a busy server has thousands of such events.
+// watchConnections listens for connections while something waits for them, and
+// only then: a busy server has thousands of such events.
 func (l *Loop) watchConnections(ctx context.Context) {
-	switch {
-	case len(l.lingers) > 0 && l.unwatch == nil:
+	urgent := len(l.lingers) > 0
+	l.unhurried.Store(!urgent)
+	switch wanted := urgent || len(l.rearm.sleepers) > 0; {
+	case wanted && l.unwatch == nil:
 		inner, cancel := context.WithCancel(ctx)
 		l.unwatch = cancel
 		l.wg.Go(func() {
 			// Without events the growing looks remain.
-			_ = l.o.Watcher.WatchConnections(inner, l.poke)
+			_ = l.o.Watcher.WatchConnections(inner, func() { l.connectionEvent(inner) })
 		})
-	case len(l.lingers) == 0 && l.unwatch != nil:
+	case !wanted && l.unwatch != nil:
 		l.unwatch()
 		l.unwatch = nil
+	}
+}
+
+// connectionEvent asks for a round. Where only a connection that sleeps is
+// waited for, the events of a second are taken together.
+func (l *Loop) connectionEvent(ctx context.Context) {
+	l.poke()
+	if !l.unhurried.Load() {
+		return
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(minSleeperPause):
 	}
 }

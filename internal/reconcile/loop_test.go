@@ -302,7 +302,7 @@ func TestAdoptionChangesNothing(t *testing.T) {
 func TestAtRestOnlyTheResyncWakes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHost(t, twoSubnets)
-		h.pass(time.Second)
+		h.pass(time.Minute) // the looks after the start are over
 		h.Reads()
 		rounds, logs := h.rounds(), h.logs.Len()
 		h.pass(10 * time.Minute)

@@ -160,6 +160,7 @@ func (l *Loop) pass(r *round) bool {
 	if l.tidy() {
 		l.decide(time.Now())
 	}
+	l.trackUseful(time.Now())
 	left := digests(l.changes)
 	l.verify(r, left)
 
@@ -171,6 +172,9 @@ func (l *Loop) pass(r *round) bool {
 		touched |= netstate.KindEndpoints
 	}
 	touched |= l.apply(r, l.choose(r, left, l.changes.Down))
+	if touched == 0 {
+		touched = l.rearmLook(r)
+	}
 	for o := range r.now {
 		r.tried[o] = left[o]
 	}

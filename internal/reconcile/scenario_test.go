@@ -226,7 +226,8 @@ func TestLingeringEndpointIsWantedAgain(t *testing.T) {
 		}
 		rounds := h.rounds()
 		h.pass(25 * time.Second)
-		if n := h.rounds() - rounds; n > 1 {
+		// The resync, and the looks for connections that missed a subflow.
+		if n := h.rounds() - rounds; n > 4 {
 			t.Errorf("%d rounds though nothing lingers", n)
 		}
 	})

@@ -22,7 +22,7 @@ func (l *Loop) setTimers(now time.Time) {
 	} else {
 		_, grace := l.carriers.inGrace(now)
 		_, hold := l.carriers.flaps.Held(now)
-		for _, t := range []time.Time{grace, hold, l.expiry.at, l.fightDue} {
+		for _, t := range []time.Time{grace, hold, l.expiry.at, l.fightDue, l.rearm.due} {
 			due = earlier(due, t)
 		}
 		for _, f := range l.failures {
@@ -60,6 +60,12 @@ func (l *Loop) take(now time.Time) (h netstate.Hints, at time.Time, event bool) 
 	}
 	if over(l.fightDue) {
 		h.Merge(netstate.Hints{Kinds: netstate.KindRoutes | netstate.KindRules | netstate.KindEndpoints, Reason: "repair that had to wait"})
+	}
+	if wasPoked {
+		l.rearm.woken(now)
+	}
+	if over(l.rearm.due) {
+		h.Merge(netstate.Hints{Kinds: netstate.KindEndpoints, Reason: "look for missed subflows"})
 	}
 	for o, f := range l.failures {
 		if over(f.next) {

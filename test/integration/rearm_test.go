@@ -1,0 +1,289 @@
+package integration
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/subflowd/subflowd/test/lab"
+)
+
+// byHand makes the client what the daemon would make of it.
+func byHand(n *lab.Net) {
+	n.T.Helper()
+	for i, p := range []*lab.Path{n.A, n.B} {
+		table := fmt.Sprint(200 + i)
+		n.Client.IP("route add default via "+p.Gateway+" dev "+p.Dev+" table "+table, "rule add from "+p.Addr+" lookup "+table)
+	}
+	n.Client.IP("mptcp limits set subflows 2 add_addr_accepted 4",
+		"mptcp endpoint add 10.1.1.2 dev eth0 subflow", "mptcp endpoint add 10.1.2.2 dev eth1 subflow")
+}
+
+// untouched tells whether subflows that there were are there still.
+func untouched(c *lab.Conn, before []string) error {
+	after := ends(c)
+	for _, s := range before {
+		if !slices.Contains(after, s) {
+			return fmt.Errorf("subflows before %v, after %v", before, after)
+		}
+	}
+	return nil
+}
+
+// TestOpenedBeforeItsSecondPath: a connection that was opened before its second path was there gets its second subflow,
+// idle or not, and its first one stays as it is.
+func TestOpenedBeforeItsSecondPath(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name   string
+		opts   []lab.Option
+		daemon bool // runs when the connection is opened
+		quiet  bool // nothing is sent before all is as it should be
+		come   func(n *lab.Net)
+	}{
+		{"a late route", []lab.Option{lab.NoDefault("eth1")}, true, false, func(n *lab.Net) { n.B.AddDefault() }},
+		{"a cable", nil, true, false, func(n *lab.Net) { n.B.Restore() }},
+		{"a late daemon", nil, false, false, func(n *lab.Net) { n.Client.Daemon() }},
+		{"a late daemon, nothing sent", nil, false, true, func(n *lab.Net) { n.Client.Daemon() }},
+		{"a late route, nothing sent", []lab.Option{lab.NoDefault("eth1")}, true, true, func(n *lab.Net) { n.B.AddDefault() }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			n := lab.TwoSubnets(t, c.opts...)
+			n.Server.Listen("10.9.0.2:5001")
+			if c.name == "a cable" {
+				n.B.Cut()
+			}
+			if c.daemon {
+				n.Client.Daemon()
+				lab.Eventually(t, soon, "the first path", func() error { return n.Client.CheckEndpoints("10.1.1.2 subflow dev eth0") })
+			}
+			conn := n.Client.Dial("10.9.0.2:5001")
+			if !c.quiet {
+				conn.WantEcho(soon)
+			}
+			before := ends(conn)
+			c.come(n)
+			reach(n, n.A, n.B)
+			if c.quiet {
+				conn.WantEcho(soon)
+			}
+			lab.Eventually(t, soon, "the second subflow", func() error { return conn.CheckSubflows(n.A.Addr, n.B.Addr) })
+			if err := untouched(conn, before); err != nil {
+				t.Error(err)
+			}
+			reach(n, n.A, n.B) // nothing is left of what it took
+			wantNoCondition(n.Client, "foreign-endpoint")
+		})
+	}
+	t.Run("without subflowd", func(t *testing.T) {
+		t.Parallel()
+		n := lab.TwoSubnets(t)
+		n.Server.Listen("10.9.0.2:5001")
+		conn := n.Client.Dial("10.9.0.2:5001")
+		byHand(n)
+		lab.Never(t, 3*time.Second, "the connection stays on one path", func() error {
+			conn.WantEcho(soon)
+			return conn.CheckSubflows(n.A.Addr)
+		})
+	})
+}
+
+// TestLimitsRaisedLate: a connection that was opened under limits that let nothing join.
+func TestLimitsRaisedLate(t *testing.T) {
+	t.Parallel()
+	n := lab.TwoSubnets(t)
+	n.Server.Listen("10.9.0.2:5001")
+	d := n.Client.DaemonConfig("limits = { subflows = 0, add_addr_accepted = 0 }\n")
+	reach(n, n.A, n.B)
+	conn := n.Client.Dial("10.9.0.2:5001")
+	conn.WantSubflows(n.A.Addr)
+	before := ends(conn)
+	d.Configure("")
+	lab.Eventually(t, soon, "the second subflow", func() error { return conn.CheckSubflows(n.A.Addr, n.B.Addr) })
+	if err := untouched(conn, before); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestCablePutBack: in the middle of a transfer the cable of a path is pulled and put back, several times and after
+// different times. The path carries again.
+func TestCablePutBack(t *testing.T) {
+	t.Parallel()
+	for _, which := range []string{"eth0", "eth1"} {
+		t.Run(which, func(t *testing.T) {
+			t.Parallel()
+			n := lab.TwoSubnets(t, lab.Rate("10mbit"))
+			n.Server.Listen("10.9.0.2:5001")
+			n.Client.Daemon()
+			reach(n, n.A, n.B)
+			path, other := n.A, n.B
+			if which == "eth1" {
+				path, other = n.B, n.A
+			}
+			c := n.Client.Dial("10.9.0.2:5001")
+			up := c.StartUpload()
+			c.WantSubflows(n.A.Addr, n.B.Addr)
+			for _, dark := range []time.Duration{300 * time.Millisecond, 1500 * time.Millisecond, 2600 * time.Millisecond} {
+				path.Cut()
+				lab.Eventually(t, soon, "the endpoint without carrier goes", func() error {
+					return n.Client.CheckEndpoints(other.Addr + " subflow dev " + other.Dev)
+				})
+				// Others keep asking for the gateway. When the carrier is back, the kernel still waits for the answer
+				// to a question that it asked without one.
+				asks := n.Client.Start("ping", "-n", "-i", "0.2", "-I", path.Dev, path.Gateway)
+				time.Sleep(dark)
+				path.Restore()
+				begun := time.Now()
+				sent, _ := n.Client.LinkBytes(path.Dev)
+				lab.Eventually(t, soon, "the path carries again", func() error {
+					if now, _ := n.Client.LinkBytes(path.Dev); now-sent < 300_000 {
+						return fmt.Errorf("%d bytes by %s", now-sent, path.Dev)
+					}
+					return nil
+				})
+				took := time.Since(begun)
+				t.Logf("dark for %v: carries again after %v", dark, took.Round(time.Millisecond))
+				if took > 10*time.Second {
+					t.Errorf("dark for %v: carries again only after %v", dark, took)
+				}
+				asks.Stop()
+			}
+			if r := up.Stop(0); r.Err != nil {
+				t.Error(r.Err)
+			}
+		})
+	}
+}
+
+// refuseJoins has the router refuse new subflows that come by the path's link; refused waits for the first.
+func refuseJoins(p *lab.Path) (refused, end func()) {
+	p.B.NFT("add table inet watch", "add counter inet watch refused", "add chain inet watch in { type filter hook forward priority 0; }",
+		"add rule inet watch in iifname "+p.DevB+" tcp flags syn / syn,ack counter name refused reject with tcp reset")
+	refused = func() {
+		lab.Eventually(p.B.Lab.T, soon, "an attempt fails", func() error {
+			if packets(p.B, "refused") == 0 {
+				return fmt.Errorf("none was made")
+			}
+			return nil
+		})
+	}
+	return refused, func() { p.B.NFT("delete table inet watch") }
+}
+
+func endpointID(h *lab.Host, addr string) string {
+	for l := range strings.Lines(h.IP("mptcp endpoint show")) {
+		if w := strings.Fields(l); len(w) > 2 && w[0] == addr {
+			return w[2]
+		}
+	}
+	return ""
+}
+
+// TestRefusedAtFirst: when the path is back its new subflows are refused for some time.
+func TestRefusedAtFirst(t *testing.T) {
+	t.Parallel()
+	both(t, func(t *testing.T, with bool) {
+		n := lab.TwoSubnets(t, lab.Rate("10mbit"))
+		n.Server.Listen("10.9.0.2:5001")
+		if with {
+			n.Client.Daemon()
+			reach(n, n.A, n.B)
+		} else {
+			byHand(n)
+		}
+		c := n.Client.Dial("10.9.0.2:5001")
+		up := c.StartUpload()
+		c.WantSubflows(n.A.Addr, n.B.Addr)
+		n.B.Cut()
+		if with {
+			lab.Eventually(t, soon, "the endpoint without carrier goes", func() error {
+				return n.Client.CheckEndpoints("10.1.1.2 subflow dev eth0")
+			})
+		} else {
+			n.Client.IP("mptcp endpoint delete id " + endpointID(n.Client, n.B.Addr))
+		}
+		refused, end := refuseJoins(n.B)
+		n.B.Restore()
+		if !with {
+			n.Client.IP("mptcp endpoint add 10.1.2.2 dev eth1 subflow")
+			refused()
+			end()
+			n.Client.IP("mptcp endpoint add 192.0.2.9 id 99", "mptcp endpoint delete id 99")
+			lab.Never(t, 3*time.Second, "the connection stays on one path", func() error { return c.CheckSubflows(n.A.Addr) })
+			return
+		}
+		lab.Eventually(t, soon, "the endpoint is back", func() error {
+			return n.Client.CheckEndpoints("10.1.1.2 subflow dev eth0", "10.1.2.2 subflow dev eth1")
+		})
+		first := endpointID(n.Client, n.B.Addr)
+		lab.Eventually(t, soon, "the endpoint is added anew", func() error {
+			if id := endpointID(n.Client, n.B.Addr); id == "" || id == first {
+				return fmt.Errorf("id %q", id)
+			}
+			return nil
+		})
+		refused()
+		end()
+		lab.Eventually(t, 2*soon, "the second subflow", func() error { return c.CheckSubflows(n.A.Addr, n.B.Addr) })
+		if r := up.Stop(0); r.Err != nil {
+			t.Error(r.Err)
+		}
+		reach(n, n.A, n.B)
+		wantNoCondition(n.Client, "foreign-endpoint")
+	})
+}
+
+// TestServerThatTakesNoJoins costs a bounded number of attempts, and no connection.
+func TestServerThatTakesNoJoins(t *testing.T) {
+	t.Parallel()
+	n := lab.TwoSubnets(t, lab.RefuseJoins())
+	n.Server.Listen("10.9.0.2:5001")
+	d := n.Client.Daemon()
+	reach(n, n.A, n.B)
+	c := n.Client.Dial("10.9.0.2:5001")
+	c.WantSubflows(n.A.Addr)
+	before := ends(c)
+	n.B.Cut()
+	lab.Eventually(t, soon, "the endpoint without carrier goes", func() error { return n.Client.CheckEndpoints("10.1.1.2 subflow dev eth0") })
+	n.B.Restore()
+	adds := func() int { return strings.Count(d.Log(), "ip mptcp endpoint add 10.1.2.2 dev eth1 subflow") }
+	lab.Eventually(t, 3*soon, "three more attempts", func() error {
+		if n := adds(); n < 5 { // the start, the carrier, and three
+			return fmt.Errorf("%d", n)
+		}
+		return nil
+	})
+	settled(d)
+	lab.Never(t, 2*time.Second, "that is all", func() error {
+		if n := adds(); n > 5 {
+			return fmt.Errorf("the endpoint was added %d times", n)
+		}
+		return c.Echo(soon)
+	})
+	if after := ends(c); !slices.Equal(before, after) {
+		t.Errorf("subflows before %v, after %v", before, after)
+	}
+	reach(n, n.A, n.B)
+}
+
+// conditionsOf lists the codes of what the status reports.
+func conditionsOf(h *lab.Host) []string {
+	h.Lab.T.Helper()
+	var doc struct{ Conditions []struct{ Code string } }
+	h.CtlJSON(&doc, "status")
+	var codes []string
+	for _, c := range doc.Conditions {
+		codes = append(codes, c.Code)
+	}
+	return codes
+}
+
+func wantNoCondition(h *lab.Host, code string) {
+	h.Lab.T.Helper()
+	if all := conditionsOf(h); slices.Contains(all, code) {
+		h.Lab.T.Errorf("conditions %v", all)
+	}
+}
