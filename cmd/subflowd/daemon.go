@@ -27,23 +27,25 @@ import (
 
 // daemon is what all ways to run have in common.
 type daemon struct {
-	flags  flags
-	config config.Config
-	files  []string
-	log    *zap.Logger
-	lock   *record.Held
-	kernel *kernel.Kernel
-	leases lease.Reader
-	store  *record.Store
-	cookie uint64
-	hup    chan os.Signal
+	flags   flags
+	running configuration
+	log     *zap.Logger
+	lock    *record.Held
+	kernel  *kernel.Kernel
+	leases  lease.Reader
+	store   *record.Store
+	cookie  uint64
+	hup     chan os.Signal
 	// notes are findings of the start, for the status.
 	notes []plan.Finding
 }
 
-// start takes the lock and opens the kernel and the record.
+// start takes the lock and opens the kernel and the record. A conflictsError
+// says that others use the configuration's numbers; a cleanup starts all the
+// same.
 func start(f flags, c config.Config, files []string, log *zap.Logger) (*daemon, error) {
-	d := &daemon{flags: f, config: c, files: files, log: log, hup: make(chan os.Signal, 1)}
+	d := &daemon{flags: f, log: log, hup: make(chan os.Signal, 1)}
+	d.running.set(c, files)
 	// From here on a reload that comes early waits instead of ending the process.
 	signal.Notify(d.hup, syscall.SIGHUP)
 	lock, warning, err := record.Lock(f.stateDir)
@@ -54,24 +56,41 @@ func start(f flags, c config.Config, files []string, log *zap.Logger) (*daemon, 
 	if warning != "" {
 		d.note("lock-weak", "daemon", warning)
 	}
-	if d.kernel, err = kernel.Open(numbers(c)); err != nil {
+	if err := d.open(c); err != nil {
 		d.close()
 		return nil, err
-	}
-	d.kernel.Leases = d.leases.Find
-	boot, err := kernel.BootID()
-	if err != nil {
-		d.close()
-		return nil, err
-	}
-	if d.cookie, err = kernel.NamespaceCookie(); err != nil && !errors.Is(err, syscall.ENOPROTOOPT) {
-		d.close()
-		return nil, err
-	}
-	if d.store, _, err = record.Open(f.stateDir, boot, d.cookie); err != nil {
-		d.note("record-unreadable", "state record", err.Error())
 	}
 	return d, nil
+}
+
+// open opens the record and then the kernel, which is read by the numbers that
+// the record knows as well.
+func (d *daemon) open(c config.Config) error {
+	boot, err := kernel.BootID()
+	if err != nil {
+		return err
+	}
+	if d.cookie, err = kernel.NamespaceCookie(); err != nil && !errors.Is(err, syscall.ENOPROTOOPT) {
+		return err
+	}
+	var owned netstate.Ownership
+	if d.store, owned, err = record.Open(d.flags.stateDir, boot, d.cookie); err != nil {
+		d.note("record-unreadable", "state record", err.Error())
+	}
+	if d.kernel, err = kernel.Open(numbers(c, owned)); err != nil {
+		return err
+	}
+	d.kernel.Leases = d.leases.Find
+	if d.flags.cleanup {
+		return nil
+	}
+	// A kernel that cannot be read is the loop's to report and to try again.
+	if snap, err := d.kernel.Refresh(netstate.Hints{Kinds: netstate.KindAll, Full: true}); err == nil {
+		if found := c.Conflicts(snap, owned.Protocols...); len(found) > 0 {
+			return conflictsError(found)
+		}
+	}
+	return nil
 }
 
 func (d *daemon) note(code, object, text string) {
@@ -86,12 +105,13 @@ func (d *daemon) close() {
 	_ = d.log.Sync()
 }
 
-func numbers(c config.Config) kernel.Options {
-	return kernel.Options{Protocol: c.Routing.Protocol, TableBase: c.Routing.TableBase}
+func numbers(c config.Config, owned netstate.Ownership) kernel.Options {
+	return kernel.Options{Protocol: c.Routing.Protocol, TableBase: c.Routing.TableBase, Former: owned.Protocols}
 }
 
 func (d *daemon) options() reconcile.Options {
-	return reconcile.Options{Kernel: d.kernel, Watcher: d.kernel.Watcher(), Record: d.store, Config: d.config, Log: d.log}
+	c, _ := d.running.now()
+	return reconcile.Options{Kernel: d.kernel, Watcher: d.kernel.Watcher(), Record: d.store, Config: c, Log: d.log}
 }
 
 // loop makes a loop that knows what the start found.
@@ -137,10 +157,11 @@ func (d *daemon) serve() int {
 	o := d.options()
 	o.Tick = notify.WatchdogPeriod()
 	o.OnTick, o.OnRound = notify.Watchdog, service.round
-	o.OnConfig = func(c config.Config) { d.kernel.Configure(numbers(c)) }
+	o.OnConfig = func(c config.Config, owned netstate.Ownership) { d.kernel.Configure(numbers(c, owned)) }
 	l := d.loop(o)
 	d.leases.Again = func() { l.Hint(netstate.Hints{Kinds: netstate.KindAddrs, Reason: "DHCP lease may be there"}) }
-	d.log.Info("subflowd "+version.String()+" starts", zap.Strings("config", d.files))
+	_, files := d.running.now()
+	d.log.Info("subflowd "+version.String()+" starts", zap.Strings("config", files))
 
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -165,32 +186,16 @@ func (d *daemon) serve() int {
 func (d *daemon) control(ctx context.Context, l *reconcile.Loop) {
 	listener, err := control.Listen(d.flags.socket)
 	if err == nil {
-		about := status.Daemon{
-			Version: version.Version(), Commit: version.Commit(), PID: os.Getpid(), Started: l.View().Started,
-			Namespace: d.cookie, Config: d.files,
+		host := control.Host{
+			About:  func() status.Daemon { return d.about(l) },
+			Load:   func(ctx context.Context) control.Loaded { return d.reload(ctx, l) },
+			Lookup: kernel.Lookup,
 		}
-		err = control.New(control.FromLoop(l, about), control.Options{Log: d.log}).Serve(ctx, listener)
+		err = control.New(control.FromLoop(l, host), control.Options{Log: d.log}).Serve(ctx, listener)
 	}
 	if err != nil {
 		l.Report(plan.Finding{Code: "no-socket", Severity: plan.Error, Object: "control socket", Text: "subflowctl cannot ask the daemon: " + err.Error()})
 	}
-}
-
-// reload reads the configuration again; one that is wrong changes nothing.
-func (d *daemon) reload(ctx context.Context, l *reconcile.Loop) {
-	notify.Reloading()
-	defer notify.Ready()
-	const code, object = "config-invalid", "configuration"
-	c, files, err := config.Load(d.flags.config)
-	if err == nil {
-		err = l.SetConfig(ctx, c)
-	}
-	if err != nil {
-		l.Report(plan.Finding{Code: code, Severity: plan.Error, Object: object, Text: "was not taken, the one before stays: " + err.Error()})
-		return
-	}
-	l.Retract(code, object)
-	d.log.Info("configuration loaded", zap.Strings("config", files))
 }
 
 // service tells the service manager how things are.

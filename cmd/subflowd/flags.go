@@ -25,7 +25,8 @@ foreground until SIGTERM or SIGINT, and then leaves everything in place.
   --log-level LEVEL     debug, info (default), warn, error
   --log-format FORMAT   auto (default: the journal under systemd, else console), console, json, journal
   --once                make the kernel match and exit; 3 if that takes more than 10 s
-  --check-config        read the configuration and exit
+  --check-config        read the configuration, print every mistake in it, and exit
+  --print-reference     print a configuration file with every setting and its default, explained
   --cleanup             remove all that subflowd made, restore the limits, and exit
   --version             print the version and exit
 
@@ -43,7 +44,7 @@ type flags struct {
 	level    zapcore.Level
 	format   logging.Format
 
-	once, checkConfig, cleanup, version bool
+	once, checkConfig, cleanup, version, printReference bool
 }
 
 var errHelp = errors.New("help")
@@ -62,6 +63,7 @@ func parseFlags(args []string) (flags, error) {
 	s.BoolVar(&f.checkConfig, "check-config", false, "")
 	s.BoolVar(&f.cleanup, "cleanup", false, "")
 	s.BoolVar(&f.version, "version", false, "")
+	s.BoolVar(&f.printReference, "print-reference", false, "")
 	err := s.Parse(args)
 	switch {
 	case errors.Is(err, flag.ErrHelp):

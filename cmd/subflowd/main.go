@@ -50,6 +50,9 @@ func run(args []string, stdout, stderr io.Writer) int {
 	case f.version:
 		fmt.Fprintln(stdout, "subflowd "+version.String())
 		return exitDone
+	case f.printReference:
+		_, _ = stdout.Write(config.Reference())
+		return exitDone
 	}
 	cfg, files, err := config.Load(f.config)
 	if err != nil {
@@ -71,6 +74,13 @@ func run(args []string, stdout, stderr io.Writer) int {
 		return exitFailed
 	}
 	d, err := start(f, cfg, files, logging.New(f.format, f.level, stderr))
+	var conflicts conflictsError
+	if errors.As(err, &conflicts) {
+		for _, c := range conflicts {
+			fmt.Fprintf(stderr, "subflowd: %s\n", c)
+		}
+		return exitUsage
+	}
 	if err != nil {
 		fmt.Fprintf(stderr, "subflowd: %v\n", err)
 		return exitFailed

@@ -31,7 +31,7 @@ func localPlan(configFile, stateDir string) (*status.Plan, error) {
 	}
 	var snap *netstate.Snapshot
 	var conns []netstate.Connection
-	if err := inNamespace(cfg, func(k *kernel.Kernel) (err error) {
+	if err := inNamespace(cfg, owned, func(k *kernel.Kernel) (err error) {
 		if snap, err = k.Refresh(netstate.Hints{Kinds: netstate.KindAll, Full: true}); err == nil {
 			conns, err = k.Connections()
 		}
@@ -106,10 +106,10 @@ func elsewhere(daemon uint64) bool {
 
 // inNamespace opens the network namespace of this process: the thread is
 // locked while its sockets are made.
-func inNamespace(cfg config.Config, f func(*kernel.Kernel) error) error {
+func inNamespace(cfg config.Config, owned netstate.Ownership, f func(*kernel.Kernel) error) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	k, err := kernel.Open(kernel.Options{Protocol: cfg.Routing.Protocol, TableBase: cfg.Routing.TableBase})
+	k, err := kernel.Open(kernel.Options{Protocol: cfg.Routing.Protocol, TableBase: cfg.Routing.TableBase, Former: owned.Protocols})
 	if err != nil {
 		return err
 	}

@@ -185,3 +185,23 @@ func (d *daemon) Reconcile(context.Context) (status.Reconciled, error) {
 	}
 	return r, nil
 }
+
+func (d *daemon) Reload(context.Context) (status.Reloaded, error) {
+	doc := d.Status()
+	r := status.Reloaded{Taken: doc.State != status.Failing, Config: doc.Daemon.Config, State: doc.State}
+	if c := doc.LastChange; c != nil && r.Taken {
+		r.Changes = []status.Change{{Command: c.Command, Reason: c.Reason}}
+	}
+	if !r.Taken {
+		r.Problems = []status.Problem{{File: "/etc/subflowd/subflowd.toml", Line: 2, Column: 1, Text: `unknown key "rolle"`, Meant: "role", Excerpt: "rolle = 1"}}
+		r.Report = "/etc/subflowd/subflowd.toml:2:1: unknown key \"rolle\"\n   2 | rolle = 1\n     | ^^^^^\n       did you mean role?"
+	}
+	return r, nil
+}
+
+// Explain answers with a document of internal/control/testdata/explain.
+func (d *daemon) Explain(what string) (status.Explanation, bool) {
+	var e status.Explanation
+	text, err := os.ReadFile(filepath.Join(startDir, "../control/testdata/explain", what+".json"))
+	return e, err == nil && json.Unmarshal(text, &e) == nil
+}

@@ -23,7 +23,9 @@ const (
 	PathPlan      = "/v1/plan"      // GET: status.Plan
 	PathWait      = "/v1/wait"      // GET: status.Waited; paths=N, timeout=SECONDS
 	PathVersion   = "/v1/version"   // GET: status.Version
+	PathExplain   = "/v1/explain"   // GET: status.Explanation; what=WHAT
 	PathReconcile = "/v1/reconcile" // POST: status.Reconciled
+	PathReload    = "/v1/reload"    // POST: status.Reloaded
 )
 
 // MaxWait is how long one request to PathWait may last; a client that wants
@@ -56,6 +58,12 @@ type Backend interface {
 	// Reconcile reads everything again, puts it right and returns what it did.
 	// Changes that the kernel refused are no error.
 	Reconcile(ctx context.Context) (status.Reconciled, error)
+	// Explain says what the daemon makes of a link, an address or a destination;
+	// false: there is no such thing.
+	Explain(what string) (status.Explanation, bool)
+	// Reload reads the configuration again. One that is wrong is no error: the
+	// answer says so.
+	Reload(ctx context.Context) (status.Reloaded, error)
 	// Changed returns a channel that is closed once Status may answer otherwise
 	// than at the time of the call.
 	Changed() <-chan struct{}

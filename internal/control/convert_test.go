@@ -80,7 +80,7 @@ func (l *loop) Reconcile(ctx context.Context) error {
 }
 
 func TestReconcileTellsWhatChanged(t *testing.T) {
-	b := FromLoop(&loop{v: situations["laptop"]()}, status.Daemon{})
+	b := FromLoop(&loop{v: situations["laptop"]()}, Host{})
 	got, err := b.Reconcile(context.Background())
 	if err != nil {
 		t.Fatal(err)

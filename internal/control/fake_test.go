@@ -31,7 +31,9 @@ type fake struct {
 	doc        status.Document
 	changed    chan struct{}
 	reconciles int
+	reloads    int
 	fails      error
+	reloaded   status.Reloaded
 }
 
 func newFake() *fake {
@@ -53,6 +55,17 @@ func (f *fake) Reconcile(context.Context) (status.Reconciled, error) {
 	defer f.mu.Unlock()
 	f.reconciles++
 	return status.Reconciled{State: f.doc.State}, f.fails
+}
+
+func (f *fake) Reload(context.Context) (status.Reloaded, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.reloads++
+	return f.reloaded, f.fails
+}
+
+func (f *fake) Explain(what string) (status.Explanation, bool) {
+	return status.Explanation{What: what, Kind: "link"}, what == "eth0"
 }
 
 func (f *fake) count() int {

@@ -36,6 +36,36 @@ func (s *Server) reconcile(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusOK, done)
 }
 
+func (s *Server) reload(w http.ResponseWriter, r *http.Request) {
+	// A client that goes away must not leave a reload half done.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), reconcileTimeout)
+	defer cancel()
+	extend(w, reconcileTimeout)
+	done, err := s.backend.Reload(ctx)
+	if err != nil {
+		fail(w, http.StatusInternalServerError, "reload: "+err.Error(), "see the daemon's log: journalctl -u subflowd")
+		return
+	}
+	answer(w, http.StatusOK, done)
+}
+
+// maxWhat is longer than any name of a link or address.
+const maxWhat = 128
+
+func (s *Server) explain(w http.ResponseWriter, r *http.Request) {
+	what := r.URL.Query().Get("what")
+	if what == "" || len(what) > maxWhat {
+		fail(w, http.StatusBadRequest, "parameter what wants a link, an address or a destination", "")
+		return
+	}
+	e, ok := s.backend.Explain(what)
+	if !ok {
+		fail(w, http.StatusNotFound, fmt.Sprintf("there is no link or address %q", what), "see what there is: subflowctl status")
+		return
+	}
+	answer(w, http.StatusOK, e)
+}
+
 // wait answers when what the client waits for is there, or its time is over.
 func (s *Server) wait(w http.ResponseWriter, r *http.Request) {
 	paths, err := number(r, "paths", 0, 1<<16)

@@ -19,28 +19,43 @@ type Loop interface {
 	Reconcile(ctx context.Context) error
 }
 
-// FromLoop answers from the loop's views. daemon is what the loop does not
-// know: version, process, configuration files.
-func FromLoop(l Loop, daemon status.Daemon) Backend {
-	return &loopBackend{loop: l, daemon: daemon}
+// Host is what the control socket needs of the process around the loop.
+type Host struct {
+	// About says what the loop does not know: version, process, files of the
+	// configuration that runs.
+	About func() status.Daemon
+	// Load reads the configuration again and gives it to the loop, unless it is
+	// wrong. It returns when the loop has taken it.
+	Load func(ctx context.Context) Loaded
+	// Lookup asks the kernel for a route; nil: destinations are not explained.
+	Lookup LookupFunc
+}
+
+// FromLoop answers from the loop's views.
+func FromLoop(l Loop, h Host) Backend {
+	return &loopBackend{loop: l, host: h}
 }
 
 type loopBackend struct {
-	loop   Loop
-	daemon status.Daemon
+	loop Loop
+	host Host
 }
 
 func (b *loopBackend) Status() status.Document {
-	return Document(b.loop.View(), b.daemon, time.Now())
+	return Document(b.loop.View(), b.host.About(), time.Now())
 }
 
 func (b *loopBackend) Plan() status.Plan {
 	p := PlanOf(b.loop.View())
-	p.Namespace = b.daemon.Namespace
+	p.Namespace = b.host.About().Namespace
 	return p
 }
 
 func (b *loopBackend) Changed() <-chan struct{} { return b.loop.Changed() }
+
+func (b *loopBackend) Explain(what string) (status.Explanation, bool) {
+	return Explain(b.loop.View(), what, b.host.Lookup)
+}
 
 // Reconcile returns the changes of all rounds that ran meanwhile: the events
 // that an old view's readers have not seen.
@@ -50,12 +65,21 @@ func (b *loopBackend) Reconcile(ctx context.Context) (status.Reconciled, error) 
 		return status.Reconciled{}, fmt.Errorf("run a full round: %w", err)
 	}
 	v := b.loop.View()
-	out := status.Reconciled{Schema: status.Schema, State: state(v), DurationSeconds: time.Since(start).Seconds()}
-	for _, e := range v.Recent {
-		if e.Seq > before {
-			out.Changes = append(out.Changes, status.Change{Command: e.Text, Reason: e.Change.Reason, Error: e.Err})
+	return status.Reconciled{Schema: status.Schema, State: state(v), DurationSeconds: time.Since(start).Seconds(), Changes: since(v, before)}, nil
+}
+
+// Reload returns the changes of the rounds until the other configuration is in
+// effect, as Reconcile does.
+func (b *loopBackend) Reload(ctx context.Context) (status.Reloaded, error) {
+	before := newest(b.loop.View())
+	out := b.host.Load(ctx).document()
+	if out.Taken {
+		if err := b.loop.Reconcile(ctx); err != nil {
+			return out, fmt.Errorf("run a full round: %w", err)
 		}
 	}
+	v := b.loop.View()
+	out.Config, out.State, out.Changes = b.host.About().Config, state(v), since(v, before)
 	return out, nil
 }
 
@@ -64,4 +88,15 @@ func newest(v *reconcile.View) uint64 {
 		return 0
 	}
 	return v.Recent[len(v.Recent)-1].Seq
+}
+
+// since lists the changes after the one with that number.
+func since(v *reconcile.View, before uint64) []status.Change {
+	var out []status.Change
+	for _, e := range v.Recent {
+		if e.Seq > before {
+			out = append(out, status.Change{Command: e.Text, Reason: e.Change.Reason, Error: e.Err})
+		}
+	}
+	return out
 }

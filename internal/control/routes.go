@@ -23,6 +23,8 @@ var routes = map[string]route{
 	PathPlan:      {method: http.MethodGet, handle: (*Server).plan},
 	PathWait:      {method: http.MethodGet, params: []string{"paths", "timeout"}, handle: (*Server).wait},
 	PathVersion:   {method: http.MethodGet, handle: (*Server).version},
+	PathExplain:   {method: http.MethodGet, params: []string{"what"}, handle: (*Server).explain},
+	PathReload:    {method: http.MethodPost, write: true, handle: (*Server).reload},
 	PathReconcile: {method: http.MethodPost, write: true, handle: (*Server).reconcile},
 }
 

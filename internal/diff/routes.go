@@ -77,7 +77,7 @@ func (b *builder) places() []*place {
 		tables[w.Table] = true
 	}
 	for _, r := range b.Snapshot.Routes {
-		if netstate.OwnsRoute(b.Routing.Protocol, r) {
+		if b.Owned.OwnsRoute(b.Routing.Protocol, r) {
 			p := at(placeOf(r))
 			p.ours = append(p.ours, r)
 		} else if tables[r.Table] {

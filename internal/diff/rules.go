@@ -85,12 +85,16 @@ func (b *builder) settleRules(c *chain, ip netip.Addr, set plan.RuleSet) {
 // chain reads the rules of one family.
 func (b *builder) chain(f netstate.Family) *chain {
 	c := &chain{family: f, barrier: noBarrier, rungs: map[netip.Addr][]rung{}}
-	protocol, localBefore := b.Routing.Protocol, false
+	localBefore := false
+	marks := append([]uint8{b.Routing.Protocol}, b.Owned.Protocols...)
+	near := func(p uint8) bool { // a delete of ours may hit it
+		return slices.ContainsFunc(marks, func(o uint8) bool { return p == o || p == o+1 })
+	}
 	for i, r := range b.Snapshot.Rules {
 		if r.Family != f {
 			continue
 		}
-		ours := netstate.OwnsRule(protocol, r)
+		ours := b.Owned.OwnsRule(b.Routing.Protocol, r)
 		if !ours && r.Priority == b.Routing.Priority {
 			c.barrier = i
 		}
@@ -100,7 +104,7 @@ func (b *builder) chain(f netstate.Family) *chain {
 				c.hidden = &b.Snapshot.Rules[i]
 			}
 		}
-		if r.From.IsValid() && r.From.IsSingleIP() && (r.Protocol == protocol || r.Protocol == protocol+1) {
+		if r.From.IsValid() && r.From.IsSingleIP() && near(r.Protocol) {
 			ip := r.From.Addr()
 			c.rungs[ip] = append(c.rungs[ip], rung{rule: r, at: i, ours: ours})
 		}

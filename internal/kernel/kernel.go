@@ -17,6 +17,18 @@ import (
 type Options struct {
 	Protocol  uint8  // of our routes and rules; the first rule of a set has the next one
 	TableBase uint32 // a link's path table is TableBase + ifindex
+	// Former are protocols that our routes and rules had before: those of them
+	// that are left are read too.
+	Former []uint8
+}
+
+func (o *Options) equal(p Options) bool {
+	return o.Protocol == p.Protocol && o.TableBase == p.TableBase && slices.Equal(o.Former, p.Former)
+}
+
+// protocols are all that our routes and rules may have.
+func (o *Options) protocols() []uint8 {
+	return append(slices.DeleteFunc(slices.Clone(o.Former), func(p uint8) bool { return p == o.Protocol }), o.Protocol)
 }
 
 // Kernel is the state of one network namespace with what was last read of it.
@@ -95,7 +107,7 @@ func (k *Kernel) Close() error { return errors.Join(k.rt.close(), k.pm.close()) 
 // next Refresh reads everything, and a watcher subscribes anew, because its
 // filter lets the old protocol pass.
 func (k *Kernel) Configure(o Options) {
-	if o == *k.options.Load() {
+	if k.options.Load().equal(o) {
 		return
 	}
 	k.options.Store(&o)

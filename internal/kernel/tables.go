@@ -128,21 +128,26 @@ func (k *Kernel) readStale(full bool, wanted map[tableID]int, tables map[tableID
 		return nil
 	}
 	for _, f := range k.families {
-		routes, err := k.dumpRoutes(f, 0, k.options.Load().Protocol, nil)
-		if err != nil {
-			return err
-		}
-		for _, r := range routes {
-			id := tableID{f, r.Table}
-			if _, ok := wanted[id]; !ok && k.ours(r) {
-				tables[id] = append(tables[id], r)
+		for _, p := range k.options.Load().protocols() {
+			routes, err := k.dumpRoutes(f, 0, p, nil)
+			if err != nil {
+				return err
+			}
+			for _, r := range routes {
+				id := tableID{f, r.Table}
+				if _, ok := wanted[id]; !ok && k.ours(r) {
+					tables[id] = append(tables[id], r)
+				}
 			}
 		}
 	}
 	return nil
 }
 
-func (k *Kernel) ours(r netstate.Route) bool { return netstate.OwnsRoute(k.options.Load().Protocol, r) }
+func (k *Kernel) ours(r netstate.Route) bool {
+	o := k.options.Load()
+	return netstate.Ownership{Protocols: o.Former}.OwnsRoute(o.Protocol, r)
+}
 
 // replaceTables notes whether anything but lifetimes changed.
 func (k *Kernel) replaceTables(tables map[tableID][]netstate.Route) {
@@ -207,7 +212,9 @@ func (k *Kernel) keeper() keeper {
 }
 
 // watchedProtocols are those by which hosts are configured, and ours.
-func (k *Kernel) watchedProtocols() []uint8 { return append(configuring[:], k.options.Load().Protocol) }
+func (k *Kernel) watchedProtocols() []uint8 {
+	return append(configuring[:], k.options.Load().protocols()...)
+}
 
 // configuring are the protocols of routes by which a host is configured, as
 // opposed to those that a routing daemon learns by the thousand. 0 is what

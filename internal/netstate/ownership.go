@@ -1,6 +1,9 @@
 package netstate
 
-import "net/netip"
+import (
+	"net/netip"
+	"slices"
+)
 
 // OwnsRoute tells whether a route is ours: it carries our protocol and lies in
 // a table that is none of the system's.
@@ -27,8 +30,8 @@ func OwnsRule(protocol uint8, r Rule) bool {
 	return r.Action == ActLookup || r.Action == ActUnreachable
 }
 
-// Ownership is what the state record says is ours among the things that carry
-// no mark in the kernel.
+// Ownership is what the state record says is ours: the marks of rules and
+// routes, and the things that carry no mark in the kernel.
 type Ownership struct {
 	// Known is false where no readable record of this boot and namespace
 	// exists: then an endpoint is ours only if it is exactly what the plan wants.
@@ -40,6 +43,21 @@ type Ownership struct {
 	// we set last; nil: never changed.
 	LimitsFound *Limits
 	LimitsSet   *Limits
+	// Protocols are those under which we have made rules and routes that may be
+	// in the kernel still, whatever the configuration says now.
+	Protocols []uint8
+}
+
+// OwnsRoute is the function of that name for the protocol of the configuration
+// and those that were used before.
+func (o Ownership) OwnsRoute(protocol uint8, r Route) bool {
+	return OwnsRoute(protocol, r) || slices.ContainsFunc(o.Protocols, func(p uint8) bool { return OwnsRoute(p, r) })
+}
+
+// OwnsRule is the function of that name for the protocol of the configuration
+// and those that were used before.
+func (o Ownership) OwnsRule(protocol uint8, r Rule) bool {
+	return OwnsRule(protocol, r) || slices.ContainsFunc(o.Protocols, func(p uint8) bool { return OwnsRule(p, r) })
 }
 
 // OwnsEndpoint tells whether the record names the endpoint as ours. An implicit

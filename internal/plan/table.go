@@ -78,7 +78,7 @@ func (t *tableBuilder) candidates(keep func(netstate.Route) bool) []netstate.Rou
 		for _, r := range t.b.snap.Routes {
 			if r.Table == table && r.Family == t.u.Family && r.Link == t.u.Link && r.Type == netstate.Unicast &&
 				!r.Default() && !r.Expired() && r.TOS == 0 && !r.Encap && !r.SrcPrefix.IsValid() &&
-				!netstate.OwnsRoute(t.b.in.Config.Routing.Protocol, r) && keep(r) {
+				!t.b.in.Owned.OwnsRoute(t.b.in.Config.Routing.Protocol, r) && keep(r) {
 				out = append(out, r)
 			}
 		}
@@ -204,7 +204,7 @@ func (b *builder) errorDefault(f netstate.Family) bool {
 // override ours.
 func (b *builder) reportForeign(u *uplink) {
 	for _, r := range b.snap.Routes {
-		if r.Table == u.Table && r.Family == u.Family && !netstate.OwnsRoute(b.in.Config.Routing.Protocol, r) {
+		if r.Table == u.Table && r.Family == u.Family && !b.in.Owned.OwnsRoute(b.in.Config.Routing.Protocol, r) {
 			b.find(Warning, "table-in-use", u.Name,
 				"the path table "+strconv.FormatUint(uint64(u.Table), 10)+" holds a route that is not ours: "+r.Text(b.names),
 				"remove the route, or set routing.table_base to a free range")

@@ -163,7 +163,7 @@ func tableName(t uint32) string {
 func (b *builder) usableDefault(u *uplink, r netstate.Route) bool {
 	return r.Family == u.Family && r.Link == u.Link && r.Default() && r.Type == netstate.Unicast &&
 		!r.Expired() && r.TOS == 0 && !r.Encap && !r.SrcPrefix.IsValid() &&
-		!netstate.OwnsRoute(b.in.Config.Routing.Protocol, r)
+		!b.in.Owned.OwnsRoute(b.in.Config.Routing.Protocol, r)
 }
 
 // countingTables are the tables to which a foreign rule leads that selects by
@@ -174,7 +174,7 @@ func (b *builder) countingTables(u *uplink) []uint32 {
 	var tables []uint32
 	for _, r := range b.snap.Rules {
 		if r.Family != u.Family || r.Action != netstate.ActLookup || r.Others != "" || r.Suppress >= 0 ||
-			netstate.OwnsRule(b.in.Config.Routing.Protocol, r) {
+			b.in.Owned.OwnsRule(b.in.Config.Routing.Protocol, r) {
 			continue
 		}
 		if r.Table == netstate.TableMain || r.Table == netstate.TableLocal || slices.Contains(tables, r.Table) {

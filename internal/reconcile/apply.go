@@ -50,6 +50,7 @@ func (l *Loop) apply(r *round, list []netstate.Change) netstate.Kinds {
 func (l *Loop) batch(r *round, list []netstate.Change) netstate.Kinds {
 	var touched netstate.Kinds
 	var adds []netstate.Endpoint
+	l.claim(list)
 	for _, c := range list {
 		o := objectOf(c)
 		r.now[o] = true

@@ -36,11 +36,12 @@ type Options struct {
 	// configuration; 0: it does not. It is for a service manager's watchdog.
 	Tick time.Duration
 	// OnRound is called by the loop after every round, OnTick after every full
-	// read, OnConfig before the first round with another configuration. Each may
-	// be nil; none may block.
+	// read, OnConfig before the first round with another configuration, and when
+	// nothing is left of the numbers that were used before. Each may be nil; none
+	// may block.
 	OnRound  func(*View)
 	OnTick   func()
-	OnConfig func(config.Config)
+	OnConfig func(config.Config, netstate.Ownership)
 }
 
 // Loop keeps the kernel as planned. Its fields belong to the goroutine that
@@ -242,11 +243,7 @@ func (l *Loop) wait(ctx context.Context, timer *time.Timer) bool {
 			l.waiters = append(l.waiters, done)
 			l.slot.Put(full("asked to"), now)
 		case c := <-l.configs:
-			l.cfg = c
-			if l.o.OnConfig != nil {
-				l.o.OnConfig(c)
-			}
-			l.resync = time.Time{}
+			l.configure(c)
 			l.slot.Put(full("configuration"), now)
 		}
 	}

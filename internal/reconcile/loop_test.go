@@ -100,6 +100,15 @@ func (m *memory) SetLimits(found, set netstate.Limits) error {
 	return m.err
 }
 
+func (m *memory) SetProtocols(p ...uint8) error {
+	p = slices.Compact(slices.Sorted(slices.Values(p)))
+	if !slices.Equal(p, m.own.Protocols) {
+		m.own.Protocols, m.own.Known = p, true
+		m.writes++
+	}
+	return m.err
+}
+
 func (m *memory) Remove() error {
 	m.own = netstate.Ownership{}
 	return m.err

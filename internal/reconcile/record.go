@@ -16,6 +16,9 @@ type Record interface {
 	// SetLimits says which limits are about to be set, and which were found;
 	// what was found is kept from the first time only.
 	SetLimits(found, set netstate.Limits) error
+	// SetProtocols says under which protocols rules and routes of ours are made,
+	// or were and may be in the kernel still.
+	SetProtocols(p ...uint8) error
 	// Remove deletes the record.
 	Remove() error
 }

@@ -85,6 +85,7 @@ func (l *Loop) round(h netstate.Hints, at time.Time, event bool) {
 			delete(l.held, o)
 		}
 	}
+	l.retire()
 	l.publish(r)
 	l.setTimers(end)
 	if l.o.OnRound != nil {

@@ -28,6 +28,7 @@ type document struct {
 	Endpoints   []endpoint `json:"endpoints"`
 	LimitsFound *limits    `json:"limits_found,omitempty"`
 	LimitsSet   *limits    `json:"limits_set,omitempty"`
+	Protocols   []int      `json:"protocols,omitempty"` // of rules and routes
 }
 
 type endpoint struct {
@@ -47,6 +48,9 @@ func encode(o netstate.Ownership, bootID string, cookie uint64) ([]byte, error) 
 		header:      header{Version: version, BootID: bootID, Namespace: cookie},
 		Endpoints:   make([]endpoint, 0, len(o.Endpoints)),
 		LimitsFound: (*limits)(o.LimitsFound), LimitsSet: (*limits)(o.LimitsSet),
+	}
+	for _, p := range o.Protocols {
+		d.Protocols = append(d.Protocols, int(p))
 	}
 	for _, ip := range slices.SortedFunc(maps.Keys(o.Endpoints), netip.Addr.Compare) {
 		e := o.Endpoints[ip]
@@ -81,6 +85,12 @@ func decode(b []byte, bootID string, cookie uint64) (netstate.Ownership, error) 
 	o := netstate.Ownership{
 		Known: true, Endpoints: make(map[netip.Addr]netstate.Endpoint, len(d.Endpoints)),
 		LimitsFound: (*netstate.Limits)(d.LimitsFound), LimitsSet: (*netstate.Limits)(d.LimitsSet),
+	}
+	for _, p := range d.Protocols {
+		if p < 5 || p > 254 { // below are the kernel's own (linux/rtnetlink.h)
+			return none, fmt.Errorf("%w (a protocol makes no sense)", errDamaged)
+		}
+		o.Protocols = append(o.Protocols, uint8(p))
 	}
 	for _, e := range d.Endpoints {
 		if !e.Address.IsValid() || e.Address.Is4In6() || e.Link < 0 || e.Pending != (e.ID == 0) {

@@ -18,6 +18,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/subflowd/subflowd/internal/netstate"
 )
@@ -132,6 +133,13 @@ func (s *Store) SetLimits(found, set netstate.Limits) error {
 		s.now.LimitsFound = &found
 	}
 	s.now.LimitsSet = &set
+	return s.write()
+}
+
+// SetProtocols says under which protocols rules and routes of ours are made, or
+// were and may be in the kernel still.
+func (s *Store) SetProtocols(p ...uint8) error {
+	s.now.Protocols = slices.Compact(slices.Sorted(slices.Values(p)))
 	return s.write()
 }
 

@@ -38,6 +38,31 @@ type Reconciled struct {
 	DurationSeconds float64  `json:"duration_seconds"`
 }
 
+// Reloaded is the answer to POST /v1/reload.
+type Reloaded struct {
+	Schema int `json:"schema"`
+	// Taken tells whether the daemon follows the files now; if not, what ran
+	// before goes on, and Problems say why.
+	Taken    bool      `json:"taken"`
+	Config   []string  `json:"config"` // the files of the configuration that runs now
+	Problems []Problem `json:"problems"`
+	// Report is the problems in several lines for a terminal.
+	Report  string   `json:"report,omitempty"`
+	State   State    `json:"state"`
+	Changes []Change `json:"changes"` // that the other configuration brought so far
+}
+
+// Problem is one mistake in a configuration.
+type Problem struct {
+	File    string `json:"file,omitempty"`         // absent: no file's
+	Line    int    `json:"line,omitempty"`         // from 1; absent: the file as a whole
+	Column  int    `json:"column,omitempty"`       // in characters, from 1
+	Text    string `json:"text"`                   // what is wrong
+	Meant   string `json:"did_you_mean,omitempty"` // what was probably meant
+	Allowed string `json:"allowed,omitempty"`      // what can stand there
+	Excerpt string `json:"excerpt,omitempty"`      // the line in question
+}
+
 // Waited is the answer to GET /v1/wait.
 type Waited struct {
 	Schema int      `json:"schema"`
@@ -76,6 +101,16 @@ func (p Plan) MarshalJSON() ([]byte, error) {
 func (r Reconciled) MarshalJSON() ([]byte, error) {
 	type plain Reconciled
 	r.Schema = Schema
+	fill(&r.Changes)
+	return json.Marshal(plain(r))
+}
+
+// MarshalJSON writes empty lists as [] and the schema number.
+func (r Reloaded) MarshalJSON() ([]byte, error) {
+	type plain Reloaded
+	r.Schema = Schema
+	fill(&r.Config)
+	fill(&r.Problems)
 	fill(&r.Changes)
 	return json.Marshal(plain(r))
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // documents are all that is ever sent.
-var documents = []any{Document{}, Plan{}, Reconciled{}, Waited{}, Version{}, Failure{}}
+var documents = []any{Document{}, Plan{}, Reconciled{}, Reloaded{}, Explanation{}, Waited{}, Version{}, Failure{}}
 
 // fill sets every field to something that is not its zero value.
 func fillValue(v reflect.Value) {
@@ -70,7 +70,7 @@ func TestRoundTrip(t *testing.T) {
 
 // TestEmptyDocuments have a schema number and no null.
 func TestEmptyDocuments(t *testing.T) {
-	for _, d := range []any{Document{Paths: make([]Path, 1), Endpoints: make([]Endpoint, 1)}, Plan{}, Reconciled{}, Waited{}} {
+	for _, d := range []any{Document{Paths: make([]Path, 1), Endpoints: make([]Endpoint, 1)}, Plan{}, Reconciled{}, Reloaded{}, Explanation{Links: make([]LinkExplanation, 1), Addresses: make([]AddressExplanation, 1)}, Waited{}} {
 		text, err := json.Marshal(d)
 		if err != nil {
 			t.Fatal(err)
