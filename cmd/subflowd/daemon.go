@@ -85,7 +85,7 @@ func (d *daemon) open(c config.Config) error {
 		return nil
 	}
 	// A kernel that cannot be read is the loop's to report and to try again.
-	if snap, err := d.kernel.Refresh(netstate.Hints{Kinds: netstate.KindAll, Full: true}); err == nil {
+	if snap, err := d.kernel.Occupied(); err == nil {
 		if found := c.Conflicts(snap, owned.Protocols...); len(found) > 0 {
 			return conflictsError(found)
 		}

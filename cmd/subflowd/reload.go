@@ -123,5 +123,5 @@ func look(c config.Config, owned netstate.Ownership) (*netstate.Snapshot, error)
 		return nil, err
 	}
 	defer k.Close()
-	return k.Refresh(netstate.Hints{Kinds: netstate.KindAll, Full: true})
+	return k.Occupied()
 }
