@@ -156,7 +156,7 @@ func TestDecodeRuleWords(t *testing.T) {
 func TestDecodeEvent(t *testing.T) {
 	k := &Kernel{}
 	k.names.Store(&netstate.Names{2: "wlan0"})
-	d := decoder{options: testOptions, own: 42, names: k.names.Load, touched: &k.main.touched}
+	d := decoder{options: testOptions, own: 42, names: k.names.Load, main: &k.main}
 	link := make([]byte, ifinfoLen)
 	putU32(link[4:], 2)
 	putU32(link[8:], unix.IFF_UP|unix.IFF_LOWER_UP)
@@ -230,7 +230,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add(uint16(unix.NLMSG_ERROR), []byte{0xff, 0xff, 0xff, 0xff})
 	k := &Kernel{}
 	k.names.Store(&netstate.Names{})
-	d := decoder{options: testOptions, own: 1, names: k.names.Load, touched: &k.main.touched}
+	d := decoder{options: testOptions, own: 1, names: k.names.Load, main: &k.main}
 	var kept [256]bool
 	f.Fuzz(func(t *testing.T, typ uint16, b []byte) {
 		if l, ok := decodeLink(b); ok {

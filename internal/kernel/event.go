@@ -2,7 +2,7 @@ package kernel
 
 import (
 	"net/netip"
-	"sync/atomic"
+	"slices"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -16,7 +16,7 @@ type decoder struct {
 	options Options
 	own     uint32 // port of the socket that applies our changes
 	names   func() *netstate.Names
-	touched *atomic.Bool // see mainTable
+	main    *mainTable
 }
 
 // hint decodes one notification; ok is false for what changes nothing that is
@@ -37,7 +37,7 @@ func (d *decoder) hint(h header, b []byte) (hints netstate.Hints, ok bool) {
 		return netstate.Hints{Kinds: netstate.KindRules, Reason: "rule " + verb(h.typ == unix.RTM_DELRULE) + ": " + r.Text()}, ok
 	case unix.RTM_NEWNEXTHOP, unix.RTM_DELNEXTHOP:
 		// Its IPv4 routes go with a nexthop object, and no route event is sent.
-		d.touched.Store(true)
+		d.main.touched.Store(true)
 		return netstate.Hints{Kinds: netstate.KindRoutes, Reason: "nexthop " + verb(h.typ == unix.RTM_DELNEXTHOP)}, true
 	}
 	return hints, false
@@ -75,7 +75,7 @@ func (d *decoder) link(typ uint16, b []byte) (netstate.Hints, bool) {
 	case flags&netstate.FlagLowerUp == 0:
 		state = "no carrier"
 	}
-	d.touched.Store(true)
+	d.main.touched.Store(true)
 	return netstate.Hints{
 		Kinds: netstate.KindLinks | netstate.KindAddrs | netstate.KindRoutes, Links: only(index),
 		Reason: "link " + name + " changed: " + state,
@@ -93,7 +93,7 @@ func (d *decoder) addr(typ uint16, b []byte) (netstate.Hints, bool) {
 		// and no route event is sent.
 		kinds |= netstate.KindRoutes
 		what = " removed from "
-		d.touched.Store(true)
+		d.main.touched.Store(true)
 	}
 	return netstate.Hints{
 		Kinds: kinds, Links: only(a.Link),
@@ -120,7 +120,10 @@ func (d *decoder) route(typ uint16, b []byte) (netstate.Hints, bool) {
 	if path := int64(r.Table) - int64(d.options.TableBase); path > 0 && path < 1<<31 {
 		links[int(path)] = struct{}{}
 	} else {
-		d.touched.Store(true)
+		d.main.touched.Store(true)
+	}
+	if slices.Contains(d.options.protocols(), r.Protocol) {
+		d.main.stray(tableID{r.Family, r.Table})
 	}
 	if len(links) == 0 {
 		links = nil // an error route: any link

@@ -52,8 +52,9 @@ type Kernel struct {
 	addrs     []netstate.Addr
 	rules     []netstate.Rule
 	tables    map[tableID][]netstate.Route
-	routes    []netstate.Route // of all tables
-	scratch   []netstate.Route // memory that dumps use again
+	stale     map[tableID]struct{} // those of tables that hold nothing but what is ours
+	routes    []netstate.Route     // of all tables
+	scratch   []netstate.Route     // memory that dumps use again
 	preferred map[netstate.LinkFamily]netip.Addr
 	leased    map[netstate.LinkFamily]netip.Addr
 	outbound  map[netstate.Family][2]int

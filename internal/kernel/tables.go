@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/netip"
 	"slices"
+	"sync"
 	"sync/atomic"
 
 	"github.com/vishvananda/netlink/nl"
@@ -27,15 +28,45 @@ type mainTable struct {
 	watched atomic.Bool // a subscription stands: an untouched table is unchanged
 	touched atomic.Bool // an event came that may mean a change outside the path tables
 	seen    map[tableID]int
+
+	mu     sync.Mutex
+	strays map[tableID]struct{} // tables in which an event showed a route of ours
 }
 
 func (m *mainTable) init() { m.seen = map[tableID]int{} }
 
+// stray notes a table in which there may be routes of ours though neither a
+// rule nor a link leads to it.
+func (m *mainTable) stray(id tableID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.strays == nil {
+		m.strays = map[tableID]struct{}{}
+	}
+	m.strays[id] = struct{}{}
+}
+
+// takeStrays gives what stray has noted since the last call.
+func (m *mainTable) takeStrays() map[tableID]struct{} {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	ids := m.strays
+	m.strays = nil
+	if ids == nil {
+		ids = map[tableID]struct{}{}
+	}
+	return ids
+}
+
 // readRoutes reads the tables that matter again, as far as the hints lead.
 func (k *Kernel) readRoutes(h netstate.Hints) error {
 	touched := k.main.touched.Swap(false) || !k.main.watched.Load() || h.Full
-	if err := k.readTables(h, touched); err != nil {
+	strays := k.main.takeStrays()
+	if err := k.readTables(h, touched, strays); err != nil {
 		k.main.touched.Store(true)
+		for id := range strays {
+			k.main.stray(id)
+		}
 		return err
 	}
 	total := 0
@@ -59,15 +90,18 @@ func (k *Kernel) readRoutes(h netstate.Hints) error {
 	return nil
 }
 
-func (k *Kernel) readTables(h netstate.Hints, touched bool) error {
+func (k *Kernel) readTables(h netstate.Hints, touched bool, strays map[tableID]struct{}) error {
 	wanted := k.wantedTables()
 	tables := make(map[tableID][]netstate.Route, len(wanted))
 	keep := k.keeper()
 	all := h.Kinds&^(netstate.KindRules|netstate.KindEndpoints) != 0
 	for id, path := range wanted {
 		old, known := k.tables[id]
+		if _, partly := k.stale[id]; partly {
+			known = false
+		}
 		_, named := h.Links[path]
-		again := all && (path == 0 || h.Links == nil || named)
+		again := all && (path == 0 || h.Links == nil || named || dependsOn(old, path, h.Links))
 		if known && (!again || k.main.seen[id] > manyRoutes && !touched) {
 			tables[id] = old
 			continue
@@ -78,11 +112,30 @@ func (k *Kernel) readTables(h netstate.Hints, touched bool) error {
 		}
 		tables[id] = routes
 	}
-	if err := k.readStale(h.Full, wanted, tables, keep); err != nil {
+	if err := k.readStale(h.Full, wanted, strays, tables, keep); err != nil {
 		return err
+	}
+	k.stale = map[tableID]struct{}{}
+	for id := range tables {
+		if _, ok := wanted[id]; !ok {
+			k.stale[id] = struct{}{}
+		}
 	}
 	k.replaceTables(tables)
 	return nil
+}
+
+// dependsOn tells whether a change on the links may have touched the table of
+// another one: the IPv4 routes by a link, and those whose source is an address of
+// it, vanish from every table without an event.
+func dependsOn(routes []netstate.Route, path int, links map[int]struct{}) bool {
+	return slices.ContainsFunc(routes, func(r netstate.Route) bool {
+		if r.Link == path || r.Link == 0 {
+			return r.PrefSrc.IsValid()
+		}
+		_, named := links[r.Link]
+		return named || r.PrefSrc.IsValid()
+	})
 }
 
 // wantedTables maps every table that matters to the link whose path table it
@@ -109,11 +162,15 @@ func (k *Kernel) wantedTables() map[tableID]int {
 	return wanted
 }
 
-// readStale adds the tables with routes of ours that nothing else leads to: the
-// path tables of links that are gone. A full read looks through all tables.
-func (k *Kernel) readStale(full bool, wanted map[tableID]int, tables map[tableID][]netstate.Route, keep keeper) error {
+// readStale adds the tables with routes of ours that nothing else leads to, such
+// as the path tables of links that are gone, and of them only what is ours. A
+// full read looks through all tables.
+func (k *Kernel) readStale(full bool, wanted map[tableID]int, strays map[tableID]struct{}, tables map[tableID][]netstate.Route, keep keeper) error {
 	if !full {
 		for id := range k.tables {
+			strays[id] = struct{}{}
+		}
+		for id := range strays {
 			if _, ok := wanted[id]; ok {
 				continue
 			}
@@ -121,7 +178,8 @@ func (k *Kernel) readStale(full bool, wanted map[tableID]int, tables map[tableID
 			if err != nil {
 				return err
 			}
-			if slices.ContainsFunc(routes, k.ours) {
+			foreign := func(r netstate.Route) bool { return !k.ours(r) }
+			if routes = slices.DeleteFunc(routes, foreign); len(routes) > 0 {
 				tables[id] = routes
 			}
 		}

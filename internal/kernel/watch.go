@@ -177,7 +177,7 @@ func (s *subscription) interrupt() {
 func (s *subscription) run(ctx context.Context, k *Kernel, emit func(netstate.Hints)) error {
 	stop := context.AfterFunc(ctx, s.close)
 	defer stop()
-	decode := decoder{options: *k.options.Load(), own: k.rt.portid, names: k.names.Load, touched: &k.main.touched}
+	decode := decoder{options: *k.options.Load(), own: k.rt.portid, names: k.names.Load, main: &k.main}
 	for {
 		messages, from, err := s.lib.Receive()
 		if errors.Is(err, unix.EINTR) {
