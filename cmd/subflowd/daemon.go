@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -86,7 +88,13 @@ func (d *daemon) open(c config.Config) error {
 	}
 	// A kernel that cannot be read is the loop's to report and to try again.
 	if snap, err := d.kernel.Occupied(); err == nil {
-		if found := c.Conflicts(snap, owned.Protocols...); len(found) > 0 {
+		found := c.Conflicts(snap, owned.Protocols...)
+		switch {
+		case len(found) == 0:
+		case slices.Contains(owned.Protocols, c.Routing.Protocol):
+			// They came after us. Refusing would leave what is ours without a keeper, for good under systemd.
+			d.note(codeConflict, "configuration", strings.Join(found, "; "))
+		default:
 			return conflictsError(found)
 		}
 	}

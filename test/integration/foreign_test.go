@@ -43,7 +43,6 @@ func TestForeign(t *testing.T) {
 		"rule add from 10.1.2.2 lookup 57",
 		"route add default via 10.1.2.1 dev eth1 table 55",
 		"-6 route add default via 2001:db8:2::1 dev eth1 table 55",
-		"route add 198.51.100.0/24 via 10.1.1.1 dev eth0 table "+table+" proto static",
 		"route add 198.51.101.0/24 via 10.1.2.1 dev eth1",
 		"-6 route add 2001:db8:51::/48 via 2001:db8:2::1 dev eth1 proto static",
 		"mptcp endpoint add 10.1.1.2 id 33 subflow backup dev eth0",
@@ -52,7 +51,6 @@ func TestForeign(t *testing.T) {
 		"mptcp endpoint add 2001:db8:2::2 id 36 signal",
 	)
 	before, theirs := snapshot(n.Client), foreign(n.Client)
-	m := n.Client.Monitor()
 	untouched := func(when string) {
 		t.Helper()
 		if now := foreign(n.Client); !slices.Equal(theirs, now) {
@@ -70,6 +68,11 @@ func TestForeign(t *testing.T) {
 
 	d := n.Client.Daemon()
 	endpoints("start", "10.1.2.2 subflow dev eth1", "2001:db8:1::2 subflow dev eth0")
+	// A table base whose tables others use is refused at the first start; later they may come.
+	intruder := "198.51.100.0/24 via 10.1.1.1 dev eth0 table " + table + " proto static"
+	n.Client.IP("route add " + intruder)
+	theirs = foreign(n.Client)
+	m := n.Client.Monitor()
 	lab.Eventually(t, soon, "our rules besides", func() error {
 		if r := found(n.Client); !slices.Contains(r, "32765: from 10.1.1.2 lookup "+table+" proto 77") {
 			return fmt.Errorf("found %q", r)
@@ -98,9 +101,11 @@ func TestForeign(t *testing.T) {
 	d.Stop()
 	cleanup(n.Client)
 	endpoints("cleaned up")
+	lines := m.Stop()
+	n.Client.IP("route del " + intruder)
 	n.Client.WantSnapshot(before)
 
-	for _, l := range m.Stop() {
+	for _, l := range lines {
 		if ours(l) {
 			continue
 		}

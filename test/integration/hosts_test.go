@@ -126,6 +126,20 @@ func TestDefaultOutsideMain(t *testing.T) {
 	}
 }
 
+// TestGatewayInConfiguration has eth1's gateways nowhere but in the configuration.
+func TestGatewayInConfiguration(t *testing.T) {
+	t.Parallel()
+	n := lab.TwoSubnets(t, lab.IPv6(), lab.NoDefault("eth1"))
+	before := n.Client.Table("-4", "main")
+	n.Client.DaemonConfig("[[link]]\nname = \"eth1\"\ngateway4 = \"10.1.2.1\"\ngateway6 = \"2001:db8:2::1\"\n")
+	lab.Eventually(t, soon, "two paths", func() error { return n.CheckUplinks("subflow", n.A, n.B) })
+	unboundAsBefore(n, before)
+	leavesBy(n, n.B, n.B.Addr, n.ServerAddr, n.B.Gateway)
+	leavesBy(n, n.B, n.B.Addr6, n.ServerAddr6, n.B.Gateway6)
+	twoSubflows(n, "10.9.0.2:5001", n.A.Addr, n.B.Addr)
+	twoSubflows(n, "[2001:db8:9::2]:5001", n.A.Addr6, n.B.Addr6)
+}
+
 // TestThroughput is not parallel: it measures.
 //
 // What the peer reads after a cut comes behind all that is queued on the path that is left. With the buffers of a desktop
