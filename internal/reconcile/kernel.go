@@ -16,6 +16,10 @@ type Kernel interface {
 	Refresh(h netstate.Hints) (*netstate.Snapshot, error)
 	// Connections lists the MPTCP connections that exist now.
 	Connections() ([]netstate.Connection, error)
+	// DestroySubflows closes every subflow that match picks, and returns those
+	// that it closed; the error is that of the others. Nothing else of their
+	// connections is touched.
+	DestroySubflows(match func(netstate.Subflow) bool) ([]netstate.Subflow, error)
 	// Apply carries out the changes in order, each whether or not one before
 	// it failed, and returns nil or the error of each. Absence on delete and
 	// presence of the very same object on add are success.

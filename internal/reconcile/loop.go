@@ -69,6 +69,7 @@ type Loop struct {
 	failures map[object]*failure
 	lingers  map[lingerKey]*linger
 	rearm    rearm
+	guard    guard
 	reading  retry // the kernel could not be read
 	names    netstate.Names
 
@@ -292,7 +293,7 @@ func (l *Loop) hint(h netstate.Hints) { l.slot.Put(h, time.Now()) }
 // watchConnections listens for connections while something waits for them, and
 // only then: a busy server has thousands of such events.
 func (l *Loop) watchConnections(ctx context.Context) {
-	urgent := len(l.lingers) > 0
+	urgent := len(l.lingers) > 0 || l.guard.watching(time.Now())
 	l.unhurried.Store(!urgent)
 	switch wanted := urgent || len(l.rearm.sleepers) > 0; {
 	case wanted && l.unwatch == nil:

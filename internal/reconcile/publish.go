@@ -121,7 +121,7 @@ func (l *Loop) findings(v *View) []Finding {
 func (l *Loop) logFinding(f plan.Finding) {
 	log := l.log.Info
 	switch f.Code {
-	case codeChange, codeRead, codeRecord, codeLingering:
+	case codeChange, codeRead, codeRecord, codeLingering, codeGuard:
 		return // has a line of its own
 	}
 	if f.Severity != plan.Info {
@@ -142,6 +142,7 @@ const (
 	codeChange     = "change-failed"
 	codeContention = "contention"
 	codeLingering  = "lingering"
+	codeGuard      = "guard-failed"
 )
 
 // own are the loop's own findings.
@@ -159,6 +160,9 @@ func (l *Loop) own(v *View) []plan.Finding {
 	if l.recordErr != nil {
 		find(plan.Error, codeRecord, "state record", "cannot be written, so that after a restart endpoints may pass for foreign: "+l.recordErr.Error(),
 			"make the state directory writable")
+	}
+	if err := l.guard.err; err != nil {
+		find(plan.Error, codeGuard, l.plan.Guard.Name, "is a full tunnel, and subflows that go around it cannot be closed: "+err.Error(), remedy(err))
 	}
 	failed := map[object]bool{}
 	for _, x := range v.Left {

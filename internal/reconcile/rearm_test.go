@@ -34,9 +34,7 @@ func unconfirmed(c netstate.Connection) netstate.Connection {
 func (h *host) endpointChanges() []string {
 	var out []string
 	for _, s := range h.AppliedText() {
-		if s, ok := strings.CutPrefix(s, "ip -4 mptcp endpoint "); ok {
-			out = append(out, s)
-		} else if s, ok := strings.CutPrefix(s, "ip mptcp endpoint "); ok {
+		if s, ok := strings.CutPrefix(s, "ip mptcp endpoint "); ok {
 			out = append(out, s)
 		}
 	}

@@ -46,15 +46,17 @@ type settled struct {
 // round is one pass from hints to verification.
 type round struct {
 	Round
-	at     time.Time       // the moment of the event
-	event  bool            // it was caused by the kernel or a person, not by time
-	looked bool            // lingering endpoints were looked at
-	cut    bool            // it ends early for what came meanwhile
-	reread bool            // endpoints were read again after all changes of them so far
-	idle   time.Duration   // spent waiting for the kernel's grace periods, not working
-	now    map[object]bool // tried in this pass
-	tried  map[object]wish // tried in earlier passes, with the digest of the changes
-	failed map[object]bool
+	at      time.Time       // the moment of the event
+	event   bool            // it was caused by the kernel or a person, not by time
+	full    bool            // everything was read
+	looked  bool            // lingering endpoints were looked at
+	guarded bool            // subflows beside a VPN were looked for
+	cut     bool            // it ends early for what came meanwhile
+	reread  bool            // endpoints were read again after all changes of them so far
+	idle    time.Duration   // spent waiting for the kernel's grace periods, not working
+	now     map[object]bool // tried in this pass
+	tried   map[object]wish // tried in earlier passes, with the digest of the changes
+	failed  map[object]bool
 }
 
 // round reads what the hints name and works until the kernel matches, or what
@@ -62,7 +64,7 @@ type round struct {
 func (l *Loop) round(h netstate.Hints, at time.Time, event bool) {
 	now := time.Now()
 	r := &round{
-		Round: Round{Trigger: h.Reason, Started: now}, at: at, event: event,
+		Round: Round{Trigger: h.Reason, Started: now}, at: at, event: event, full: h.Full,
 		now: map[object]bool{}, tried: map[object]wish{}, failed: map[object]bool{},
 	}
 	l.counters.Rounds++
@@ -165,14 +167,15 @@ func (l *Loop) pass(r *round) bool {
 	left := digests(l.changes)
 	l.verify(r, left)
 
+	changes, touched := l.stepAside(r, left)
 	// Whether an endpoint may come is known when its routing has been made.
-	routing, endpoints := split(l.changes.Up)
-	touched := l.apply(r, l.choose(r, left, routing))
+	routing, endpoints := split(changes.Up)
+	touched |= l.apply(r, l.choose(r, left, routing))
 	touched |= l.apply(r, l.choose(r, left, endpoints))
 	if l.vacate(r) {
 		touched |= netstate.KindEndpoints
 	}
-	touched |= l.apply(r, l.choose(r, left, l.changes.Down))
+	touched |= l.apply(r, l.choose(r, left, changes.Down))
 	if touched == 0 {
 		touched = l.rearmLook(r)
 	}

@@ -22,7 +22,7 @@ func (l *Loop) setTimers(now time.Time) {
 	} else {
 		_, grace := l.carriers.inGrace(now)
 		_, hold := l.carriers.flaps.Held(now)
-		for _, t := range []time.Time{grace, hold, l.expiry.at, l.fightDue, l.rearm.due} {
+		for _, t := range []time.Time{grace, hold, l.expiry.at, l.fightDue, l.rearm.due, l.guard.due} {
 			due = earlier(due, t)
 		}
 		for _, f := range l.failures {
@@ -63,6 +63,11 @@ func (l *Loop) take(now time.Time) (h netstate.Hints, at time.Time, event bool) 
 	}
 	if wasPoked {
 		l.rearm.woken(now)
+	}
+	if over(l.guard.due) || wasPoked && l.guard.watching(now) {
+		// What joins does so because somebody raised the limits, and the kernel
+		// tells of no change of them.
+		h.Merge(netstate.Hints{Kinds: netstate.KindEndpoints, Reason: "look beside the VPN"})
 	}
 	if over(l.rearm.due) {
 		h.Merge(netstate.Hints{Kinds: netstate.KindEndpoints, Reason: "look for missed subflows"})

@@ -89,6 +89,7 @@ type Counters struct {
 	Overflows  uint64 // events that were lost, each followed by a full read
 	ReadErrors uint64
 	Kicks      uint64                 // flags-0 kicks of idle connections
+	Closed     uint64                 // subflows that went around a VPN
 	Changes    map[netstate.Op]uint64 // that were made
 	Failures   map[netstate.Op]uint64
 }

@@ -29,9 +29,14 @@ type Fake struct {
 	applied  []netstate.Change // that succeeded
 	reads    []netstate.Hints
 	cut      []uint32
-	fail     func(n int, c netstate.Change) error
-	failRead func(h netstate.Hints) error
-	after    func(c netstate.Change)
+	// What was closed by DestroySubflows, how often it was called, and what it
+	// fails with.
+	destroyed   []netstate.Subflow
+	dumps       int
+	failDestroy error
+	fail        func(n int, c netstate.Change) error
+	failRead    func(h netstate.Hints) error
+	after       func(c netstate.Change)
 
 	watchers     map[int]*queue
 	connWatchers map[int]*queue
