@@ -38,6 +38,7 @@ func (d *decoder) hint(h header, b []byte) (hints netstate.Hints, ok bool) {
 	case unix.RTM_NEWNEXTHOP, unix.RTM_DELNEXTHOP:
 		// Its IPv4 routes go with a nexthop object, and no route event is sent.
 		d.main.touched.Store(true)
+		d.main.flushes.Store(true)
 		return netstate.Hints{Kinds: netstate.KindRoutes, Reason: "nexthop " + verb(h.typ == unix.RTM_DELNEXTHOP)}, true
 	}
 	return hints, false
@@ -76,6 +77,7 @@ func (d *decoder) link(typ uint16, b []byte) (netstate.Hints, bool) {
 		state = "no carrier"
 	}
 	d.main.touched.Store(true)
+	d.main.flushes.Store(true)
 	return netstate.Hints{
 		Kinds: netstate.KindLinks | netstate.KindAddrs | netstate.KindRoutes, Links: only(index),
 		Reason: "link " + name + " changed: " + state,
@@ -94,6 +96,7 @@ func (d *decoder) addr(typ uint16, b []byte) (netstate.Hints, bool) {
 		kinds |= netstate.KindRoutes
 		what = " removed from "
 		d.main.touched.Store(true)
+		d.main.flushes.Store(true)
 	}
 	return netstate.Hints{
 		Kinds: kinds, Links: only(a.Link),

@@ -151,6 +151,9 @@ func (k *Kernel) read(h netstate.Hints) error {
 	if h.Kinds&netstate.KindLinks != 0 {
 		h.Kinds |= netstate.KindAddrs
 	}
+	if err := k.awaitFlush(h.Full); err != nil {
+		return fmt.Errorf("wait for a change to end: %w", err)
+	}
 	for _, step := range []struct {
 		kind netstate.Kinds
 		name string

@@ -27,6 +27,7 @@ const manyRoutes = 5000
 type mainTable struct {
 	watched atomic.Bool // a subscription stands: an untouched table is unchanged
 	touched atomic.Bool // an event came that may mean a change outside the path tables
+	flushes atomic.Bool // an event came that is sent before the routes that go with it do
 	seen    map[tableID]int
 
 	mu     sync.Mutex
@@ -56,6 +57,23 @@ func (m *mainTable) takeStrays() map[tableID]struct{} {
 		ids = map[tableID]struct{}{}
 	}
 	return ids
+}
+
+// awaitFlush waits for the end of a change that was announced before it was
+// complete: RTM_DELADDR, a link's going down and RTM_DELNEXTHOP are sent first,
+// IPv4 routes are flushed without a word after it (__inet_del_ifa,
+// __dev_notify_flags, remove_nexthop), and dumps of addresses and routes take no
+// lock that would keep them from reading in between. Reading one link takes the
+// lock (rtnl) that the change holds to its end.
+func (k *Kernel) awaitFlush(full bool) error {
+	if !k.main.flushes.Swap(false) && !full {
+		return nil
+	}
+	_, _, err := k.readLink(1)
+	if err != nil {
+		k.main.flushes.Store(true)
+	}
+	return err
 }
 
 // readRoutes reads the tables that matter again, as far as the hints lead.
