@@ -429,6 +429,11 @@ func TestNumbersOfOthers(t *testing.T) {
 	if err := os.WriteFile(d.Config, nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
+	// Who was here first keeps working after a restart; who comes to a table in use is refused.
+	if r := n.Client.Subflowd("--once"); r.Code != 0 || !strings.Contains(r.Stderr, "numbers-in-use") {
+		t.Errorf("--once again with a route in the path table: exit status %d\n%s", r.Code, r.Stderr)
+	}
+	cleanup(n.Client)
 	if r := n.Client.Subflowd("--once"); r.Code != 2 {
 		t.Errorf("--once with a route in the path table: exit status %d\n%s", r.Code, r.Stderr)
 	}
