@@ -164,18 +164,20 @@ func (x *explainPage) addresses() {
 }
 
 func (x *explainPage) address(a status.AddressExplanation, indent int) {
-	head := a.Address
+	var facts []string
 	if a.Peer != "" {
-		head += " peer " + a.Peer
+		facts = append(facts, "peer "+a.Peer)
 	}
 	if indent == 0 && a.Link != "" {
-		head += " on " + a.Link
+		facts = append(facts, "on "+a.Link)
 	}
-	if len(a.Flags) > 0 {
-		head += " (" + strings.Join(a.Flags, ", ") + ")"
-	}
-	x.label(indent, head, 0, bold, "")
+	facts = append(facts, a.Flags...)
+	x.label(indent, a.Address, 0, bold, strings.Join(facts, ", "))
 	const pad = len("endpoint") + 2
+	if a.Endpoint == nil && len(a.Rules)+len(a.MissingRules) == 0 && a.Reason == a.RulesReason {
+		x.label(indent+2, "no rules, no endpoint:", 0, plain, a.Reason)
+		return
+	}
 	rules := "none: " + a.RulesReason
 	if len(a.Rules)+len(a.MissingRules) > 0 {
 		rules = a.RulesReason
@@ -221,18 +223,21 @@ func endpointText(a status.AddressExplanation) string {
 	return s
 }
 
+// mostValue is the longest value of a setting: an IPv6 address.
+const mostValue = 39
+
 func (x *explainPage) settings(l status.LinkExplanation) {
 	x.part("Settings, and who decided them")
 	key, value := 0, 0
 	for _, s := range l.Settings {
-		key, value = max(key, len(s.Key)), max(value, len(s.Value))
+		key, value = max(key, len(s.Key)), min(max(value, len(s.Value)), mostValue)
 	}
 	for _, s := range l.Settings {
 		c := plain
 		if s.Where != "default" {
 			c = bold
 		}
-		front := "  " + fit(s.Key, key) + "  " + x.paint(c, s.Value) + strings.Repeat(" ", value-len(s.Value)+2)
+		front := "  " + fit(s.Key, key) + "  " + x.paint(c, fit(clean(s.Value), value)) + "  "
 		for i, line := range wrap(clean(s.Where), width-key-value-6) {
 			if i > 0 {
 				front = strings.Repeat(" ", key+value+6)
@@ -243,7 +248,7 @@ func (x *explainPage) settings(l status.LinkExplanation) {
 }
 
 func (x *explainPage) destination() {
-	x.label(0, x.e.What+":", 0, bold, "how it is reached from here, path by path")
+	x.label(0, "To "+x.e.What+":", 0, bold, "how it is reached from here, path by path")
 	for _, l := range x.e.Destination {
 		from := "unbound"
 		if l.From != "" {

@@ -68,6 +68,9 @@ func (p *page) head(s string) {
 // first begin below the text.
 func (p *page) label(indent int, word string, pad int, c colour, text string) {
 	word = clean(word)
+	if most := width - indent - 12; utf8.RuneCountInString(word) > most {
+		word = fit(word, most)
+	}
 	column := indent + max(pad, utf8.RuneCountInString(word)+2)
 	lines := wrap(clean(text), width-column)
 	first := strings.Repeat(" ", indent) + p.paint(c, word) + strings.Repeat(" ", column-indent-utf8.RuneCountInString(word))

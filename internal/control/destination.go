@@ -1,7 +1,9 @@
 package control
 
 import (
+	"errors"
 	"net/netip"
+	"syscall"
 
 	"github.com/subflowd/subflowd/internal/netstate"
 	"github.com/subflowd/subflowd/internal/plan"
@@ -69,6 +71,10 @@ func better(r, than netstate.Route) bool {
 // wayOut is a route in the words of ip-route(8): "via 10.1.1.1 dev eth0".
 func (x explainer) wayOut(r netstate.Route, err error) string {
 	if err != nil {
+		var errno syscall.Errno
+		if errors.As(err, &errno) {
+			return "no way: " + errno.Error()
+		}
 		return err.Error()
 	}
 	if r.Type != netstate.Unicast && r.Type != 0 {

@@ -107,7 +107,7 @@ func whyPath(p plan.Path) string {
 		s += "; it has no carrier"
 	}
 	if p.Backup {
-		s += "; backup: used while no other path works"
+		s += "; used only while no other path works"
 	}
 	return s
 }

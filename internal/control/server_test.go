@@ -38,6 +38,12 @@ func TestRequests(t *testing.T) {
 		{"GET", "/v1/plan", "", 200, `"command":"ip -4 rule add from 10.1.1.2 lookup 100002"`},
 		{"GET", "/v1/version", "", 200, `"version":`},
 		{"POST", "/v1/reconcile", "", 200, `"changes":[]`},
+		{"POST", "/v1/reload", "", 200, `"taken":false,"config":[],"problems":[]`},
+		{"GET", "/v1/explain?what=eth0", "", 200, `"what":"eth0","kind":"link"`},
+		{"GET", "/v1/explain?what=eth%209", "", 404, `there is no link or address \"eth 9\"`},
+		{"GET", "/v1/explain", "", 400, "wants a link"},
+		{"GET", "/v1/explain?what=" + strings.Repeat("x", 200), "", 400, "wants a link"},
+		{"GET", "/v1/reload", "", 405, "takes POST"},
 		{"GET", "/v1/wait?paths=2&timeout=0", "", 200, `"done":true`},
 		{"GET", "/v1/wait?paths=3&timeout=0.01", "", 200, `"done":false,"state":"converged","links":["eth0","wlan0"],"missing":["links that are paths: 3 wanted, 2 there (eth0, wlan0)"]`},
 

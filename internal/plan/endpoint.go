@@ -40,6 +40,11 @@ func (b *builder) buildEndpoints() {
 	if free := b.slots(ranked); len(ranked) > free {
 		for _, e := range ranked[free:] {
 			b.find(Warning, "no-slot", e.Addr.String(), "gets no endpoint: the kernel takes no more", "")
+			for _, u := range b.uplinks {
+				if u.Link == e.Link {
+					u.explainOne(e.Addr, "the kernel takes no more endpoints")
+				}
+			}
 		}
 		ranked = ranked[:free]
 	}
@@ -90,17 +95,20 @@ func (b *builder) candidates(u *uplink) []Endpoint {
 		return nil
 	}
 	eligible := slices.DeleteFunc(slices.Clone(u.owned), func(a netstate.Addr) bool { return b.flags(u, a.IP()) == 0 })
+	u.explain("private address: not signalled beside a public one")
 	if len(eligible) == 0 {
-		u.explain("private address: not signalled beside a public one")
 		return nil
 	}
 	first, reason := b.chooseAddress(u, eligible)
 	out := []Endpoint{{netstate.Endpoint{Addr: first, Link: u.Link, Flags: b.flags(u, first)}, reason}}
-	if u.settings.Addresses != config.AddressesAll {
-		return out
-	}
 	for _, a := range eligible {
-		if a.IP() != first && !a.Deprecated() {
+		switch {
+		case a.IP() == first:
+		case a.Deprecated():
+			u.explainOne(a.IP(), "deprecated: nothing new is to leave from it")
+		case u.settings.Addresses != config.AddressesAll:
+			u.explainOne(a.IP(), first.String()+" has the endpoint of "+u.Name)
+		default:
 			out = append(out, Endpoint{netstate.Endpoint{Addr: a.IP(), Link: u.Link, Flags: b.flags(u, a.IP())}, "all addresses of " + u.Name + " by configuration"})
 		}
 	}
@@ -210,6 +218,15 @@ func (b *builder) hasPublic(f netstate.Family) bool {
 func (u *uplink) explain(reason string) {
 	for i := range u.Addrs {
 		if u.Addrs[i].Rules {
+			u.Addrs[i].Reason = reason
+		}
+	}
+}
+
+// explainOne gives one address of the path the reason why it has no endpoint.
+func (u *uplink) explainOne(ip netip.Addr, reason string) {
+	for i := range u.Addrs {
+		if u.Addrs[i].IP == ip && u.Addrs[i].Rules {
 			u.Addrs[i].Reason = reason
 		}
 	}

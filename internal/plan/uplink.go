@@ -62,17 +62,17 @@ func (b *builder) judge(l netstate.Link, f netstate.Family, s config.LinkSetting
 	case !l.Up():
 		return nil, "down"
 	case l.Tunnel() && (s.Uplink == nil || !*s.Uplink):
-		return nil, "tunnel (" + kindText(l) + ")"
+		return nil, "tunnel (" + kindText(l) + "): a path only with uplink = true"
 	}
 	u := &uplink{link: l, settings: s}
 	u.Link, u.Name, u.Family, u.Preference = l.Index, l.Name, f, s.Preference
 	u.Table = b.in.Config.Routing.TableBase + uint32(l.Index)
 	if len(b.addrs[u.key()]) == 0 {
-		return nil, "no usable address"
+		return nil, noAddress(b.snap, u.key())
 	}
 	b.findDefaults(u)
 	if len(u.defaults) == 0 {
-		return nil, "no default route"
+		return nil, "no default route, and no gateway in the configuration or in a DHCP lease"
 	}
 	u.State = Live
 	if !l.Carrier() {
@@ -92,6 +92,25 @@ func (b *builder) judge(l netstate.Link, f netstate.Family, s config.LinkSetting
 		}
 	}
 	return u, ""
+}
+
+// noAddress says what a link without a usable address has.
+func noAddress(s *netstate.Snapshot, key netstate.LinkFamily) string {
+	reason := "no address"
+	for _, a := range s.Addrs {
+		switch {
+		case a.Link != key.Link || a.Family() != key.Family:
+		case !netstate.Routable(a.IP()) || a.Scope == netstate.ScopeHost:
+			if reason == "no address" {
+				reason = "only a link-local address"
+			}
+		case a.Flags&netstate.AddrDADFailed != 0:
+			return "no usable address: another host has " + a.IP().String() + " already"
+		default:
+			return "no usable address yet: " + a.IP().String() + " is tentative"
+		}
+	}
+	return reason
 }
 
 func portOf(l netstate.Link, n netstate.Names) string {
