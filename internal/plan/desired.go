@@ -21,6 +21,9 @@ func Desired(in Input) *Plan {
 	for _, u := range b.uplinks {
 		b.buildRules(u)
 	}
+	for _, f := range netstate.Families {
+		b.reportOverruled(f)
+	}
 	b.buildEndpoints()
 	b.buildLimits()
 	b.reportKernel()
@@ -91,6 +94,10 @@ func (b *builder) assignAddresses() {
 						"is on "+first.Name+" and on "+u.Name+"; only "+first.Name+" uses it",
 						"remove the address from one of the two links")
 				}
+				continue
+			}
+			if !b.reaches(u, a) {
+				u.Addrs = append(u.Addrs, PathAddr{IP: a.IP(), Reason: "no rule leads its traffic to " + tableName(u.defaults[0].Table)})
 				continue
 			}
 			owner[a.IP()] = u

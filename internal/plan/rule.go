@@ -2,6 +2,7 @@ package plan
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/subflowd/subflowd/internal/netstate"
 )
@@ -19,6 +20,10 @@ func (b *builder) buildRules(u *uplink) {
 			u.Addrs = append(u.Addrs, PathAddr{IP: a.IP(), Reason: "no carrier; answers by another path"})
 			continue
 		}
+		if reason := b.mainDecides(u, a.IP()); reason != "" {
+			u.Addrs = append(u.Addrs, PathAddr{IP: a.IP(), Reason: reason})
+			continue
+		}
 		u.Addrs = append(u.Addrs, PathAddr{IP: a.IP(), Rules: true, Reason: "address of " + u.Name})
 		b.plan.RuleSets = append(b.plan.RuleSets, RuleSet{
 			Family: u.Family, Addr: a.IP(), Link: u.Link,
@@ -31,6 +36,29 @@ func (b *builder) buildRules(u *uplink) {
 			"main's best "+u.Family.String()+" default route is an error; what main knows is thrown back from the path table instead of asked first",
 			"")
 	}
+}
+
+// mainDecides says why main is left to decide about traffic from the address,
+// where source rules would change what works: main has a default route for such
+// sources, which a path table cannot hold beside the others; or unbound traffic
+// leaves by another link with this address, and connect(2), which looks the
+// route up again with it, would move to this one.
+func (b *builder) mainDecides(u *uplink, ip netip.Addr) string {
+	best := b.bestDefault(u.Family)
+	for _, r := range b.main[u.Family] {
+		if !r.Default() || r.Type != netstate.Unicast || r.TOS != 0 || r.Expired() {
+			continue
+		}
+		switch {
+		case r.SrcPrefix.IsValid():
+			if r.SrcPrefix.Contains(ip) {
+				return "main has a default route from " + r.SrcPrefix.String()
+			}
+		case best != nil && r.Metric == best.Metric && r.PrefSrc == ip && r.Link != u.Link:
+			return "source of unbound traffic that leaves by " + b.names.Name(r.Link)
+		}
+	}
+	return ""
 }
 
 // ruleSet is the rules of one address in order. suppress_prefixlength 0 lets
@@ -57,4 +85,25 @@ func (b *builder) ruleSet(u *uplink, ip netip.Addr) []netstate.Rule {
 		set = append(set, r)
 	}
 	return set
+}
+
+// reportOverruled names a rule of others that decides about all traffic of a
+// family before ours do: it is obeyed, and source addresses choose no link.
+func (b *builder) reportOverruled(f netstate.Family) {
+	if b.plan.Guard != nil || !slices.ContainsFunc(b.plan.RuleSets, func(s RuleSet) bool { return s.Family == f }) {
+		return
+	}
+	for _, r := range b.snap.Rules {
+		if r.Family != f || r.Priority > b.in.Config.Routing.Priority || r.Table == netstate.TableLocal ||
+			r.Action != netstate.ActLookup || r.From.IsValid() || r.Others != "" || r.Suppress >= 0 {
+			continue
+		}
+		if slices.ContainsFunc(b.snap.Routes, func(o netstate.Route) bool {
+			return o.Family == f && o.Table == r.Table && o.Default() && o.TOS == 0 && !o.SrcPrefix.IsValid() && o.Type != netstate.Throw
+		}) {
+			b.find(Info, "rules-overruled", f.String(),
+				"the rule \""+r.Text()+"\" comes before those of subflowd and decides about all traffic; the source address does not choose the link", "")
+			return
+		}
+	}
 }

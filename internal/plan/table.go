@@ -19,7 +19,7 @@ const maxThrows = 4096
 
 // buildTable decides the routes of the path table.
 func (b *builder) buildTable(u *uplink) {
-	t := &tableBuilder{b: b, u: u, seen: map[netip.Prefix][]netstate.Route{}}
+	t := &tableBuilder{b: b, u: u, seen: map[netip.Prefix][]netstate.Route{}, thrown: map[netip.Prefix]bool{}}
 	t.onLink()
 	t.gatewayed()
 	for _, d := range u.defaults {
@@ -42,6 +42,7 @@ type tableBuilder struct {
 	u      *uplink
 	routes []Route
 	seen   map[netip.Prefix][]netstate.Route
+	thrown map[netip.Prefix]bool
 }
 
 // add copies a route into the path table: without src, because the source is
@@ -156,48 +157,68 @@ func (b *builder) sharedPrefixes(u *uplink) []netip.Prefix {
 // throws keeps longest match across both tables where the path table is asked
 // before main: what main knows better is thrown back to it. Where main's own
 // rule is left out, because its default would end the lookup, all that is
-// specific in main is thrown back, or containers would be sent to the gateway.
+// specific in main is thrown back, or containers would be sent to the gateway;
+// likewise what is specific in a table behind main that has the link's default.
 func (t *tableBuilder) throws() {
-	all := t.b.in.Config.Routing.MainFirst && t.b.errorDefault(t.u.Family)
-	if len(t.u.Shared) == 0 && !all {
-		return
+	if all := t.b.in.Config.Routing.MainFirst && t.b.errorDefault(t.u.Family); all || len(t.u.Shared) > 0 {
+		t.throwMain(all)
 	}
+	if table := t.u.tables[len(t.u.tables)-1]; t.b.behindOurs(t.u.Family, table) {
+		for _, r := range t.b.snap.Routes {
+			if r.Table == table && r.Family == t.u.Family {
+				t.throw(r)
+			}
+		}
+	}
+}
+
+func (t *tableBuilder) throwMain(all bool) {
 	var own []netip.Prefix
 	for dst := range t.seen {
 		if dst.Bits() > 0 && !dst.Addr().IsLinkLocalUnicast() {
 			own = append(own, dst)
 		}
 	}
-	thrown := map[netip.Prefix]bool{}
 	for _, r := range t.b.main[t.u.Family] {
-		if r.Default() || r.TOS != 0 || thrown[r.Dst] || len(t.seen[r.Dst]) > 0 || len(thrown) == maxThrows {
-			continue
-		}
-		inside := all || slices.ContainsFunc(own, func(p netip.Prefix) bool {
+		if all || slices.ContainsFunc(own, func(p netip.Prefix) bool {
 			return p.Bits() < r.Dst.Bits() && p.Contains(r.Dst.Addr())
-		})
-		if !inside {
-			continue
+		}) {
+			t.throw(r)
 		}
-		thrown[r.Dst] = true
-		n := netstate.Route{Family: r.Family, Table: t.u.Table, Dst: r.Dst, Type: netstate.Throw, Protocol: t.b.in.Config.Routing.Protocol}
-		if n.Family == netstate.IPv6 {
-			n.Metric = syntheticMetric // what the kernel makes of none
-		}
-		t.routes = append(t.routes, Route{Route: n, Reason: "main knows " + r.Dst.String() + " better"})
 	}
+}
+
+// throw returns traffic to the destination of a specific route to the rules
+// behind, unless the path table knows it itself.
+func (t *tableBuilder) throw(r netstate.Route) {
+	if r.Default() || r.TOS != 0 || t.thrown[r.Dst] || len(t.seen[r.Dst]) > 0 || len(t.thrown) == maxThrows {
+		return
+	}
+	t.thrown[r.Dst] = true
+	n := netstate.Route{Family: r.Family, Table: t.u.Table, Dst: r.Dst, Type: netstate.Throw, Protocol: t.b.in.Config.Routing.Protocol}
+	if n.Family == netstate.IPv6 {
+		n.Metric = syntheticMetric // what the kernel makes of none
+	}
+	t.routes = append(t.routes, Route{Route: n, Reason: tableName(r.Table) + " knows " + r.Dst.String() + " better"})
 }
 
 // errorDefault tells whether main's best default route is an error route, which
 // suppress_prefixlength does not suppress.
 func (b *builder) errorDefault(f netstate.Family) bool {
+	best := b.bestDefault(f)
+	return best != nil && best.Type.Error()
+}
+
+// bestDefault is main's default route for traffic of every kind, nil if it has
+// none.
+func (b *builder) bestDefault(f netstate.Family) *netstate.Route {
 	var best *netstate.Route
 	for i, r := range b.main[f] {
 		if r.Default() && r.TOS == 0 && !r.SrcPrefix.IsValid() && !r.Expired() && (best == nil || r.Metric < best.Metric) {
 			best = &b.main[f][i]
 		}
 	}
-	return best != nil && best.Type.Error()
+	return best
 }
 
 // reportForeign names routes of others in our table: they stay, and may

@@ -2,7 +2,6 @@ package plan
 
 import (
 	"cmp"
-	"net/netip"
 	"slices"
 	"strconv"
 
@@ -25,7 +24,7 @@ type uplink struct {
 	// synthetic says that no table shows the default route: it was made of a
 	// configured or leased gateway.
 	synthetic bool
-	tables    []uint32 // where its routes are read from: main, and tables that count
+	tables    []uint32 // where its routes are read from: main, and the table with its defaults
 }
 
 func (u *uplink) key() netstate.LinkFamily {
@@ -87,7 +86,7 @@ func (b *builder) judge(l netstate.Link, f netstate.Family, s config.LinkSetting
 	}
 	u.Metric = u.defaults[0].Metric
 	for _, d := range u.defaults {
-		if d.Gateway.IsValid() {
+		if d.Gateway.IsValid() && !slices.Contains(u.Gateways, d.Gateway) {
 			u.Gateways = append(u.Gateways, d.Gateway)
 		}
 	}
@@ -127,23 +126,22 @@ func kindText(l netstate.Link) string {
 	return "ARPHRD " + strconv.Itoa(int(l.Type))
 }
 
-// findDefaults collects the default routes of the link: from main and from
-// tables that count; else the configured gateway; else the lease's.
+// findDefaults finds the default routes of the link: in main; else in the first
+// table that counts and has one; else the configured gateway; else the lease's.
+// Tables are never mixed: one that serves some addresses has the wrong gateway
+// for the others, and one behind main is not asked while main has a default.
 func (b *builder) findDefaults(u *uplink) {
-	u.tables = append(u.tables, netstate.TableMain)
-	u.tables = append(u.tables, b.countingTables(u)...)
-	for _, t := range u.tables {
-		for _, r := range b.snap.Routes {
-			if r.Table == t && b.usableDefault(u, r) {
-				u.defaults = append(u.defaults, r)
+	u.tables = []uint32{netstate.TableMain}
+	u.defaults = b.defaultsIn(u, netstate.TableMain)
+	if len(u.defaults) == 0 {
+		for _, t := range b.countingTables(u) {
+			if u.defaults = b.defaultsIn(u, t); len(u.defaults) > 0 {
+				u.tables = append(u.tables, t)
+				break
 			}
 		}
 	}
 	if len(u.defaults) > 0 {
-		// Order within one metric: RFC 4191 preference, then as the kernel lists.
-		slices.SortStableFunc(u.defaults, func(x, y netstate.Route) int {
-			return cmp.Or(cmp.Compare(x.Metric, y.Metric), cmp.Compare(x.Pref.Rank(), y.Pref.Rank()))
-		})
 		u.Source = "default route in " + tableName(u.defaults[0].Table)
 		return
 	}
@@ -166,6 +164,21 @@ func (b *builder) findDefaults(u *uplink) {
 		Type: netstate.Unicast, Link: u.Link, Gateway: gw, Metric: syntheticMetric}}
 }
 
+// defaultsIn are the default routes of the link in one table, best first.
+func (b *builder) defaultsIn(u *uplink, table uint32) []netstate.Route {
+	var found []netstate.Route
+	for _, r := range b.snap.Routes {
+		if r.Table == table && b.usableDefault(u, r) {
+			found = append(found, r)
+		}
+	}
+	// Order within one metric: RFC 4191 preference, then as the kernel lists.
+	slices.SortStableFunc(found, func(x, y netstate.Route) int {
+		return cmp.Or(cmp.Compare(x.Metric, y.Metric), cmp.Compare(x.Pref.Rank(), y.Pref.Rank()))
+	})
+	return found
+}
+
 func tableName(t uint32) string {
 	switch t {
 	case netstate.TableMain:
@@ -186,26 +199,45 @@ func (b *builder) usableDefault(u *uplink, r netstate.Route) bool {
 }
 
 // countingTables are the tables to which a foreign rule leads that selects by
-// source alone (one of the link's addresses, or everybody). Tables that only
-// marks, users, ports, incoming links or VRFs reach say nothing about where the
-// host's own traffic goes.
+// source alone (one of the link's addresses, or everybody), in the order of the
+// rules. Tables that only marks, users, ports, incoming links or VRFs reach say
+// nothing about where the host's own traffic goes.
 func (b *builder) countingTables(u *uplink) []uint32 {
 	var tables []uint32
 	for _, r := range b.snap.Rules {
-		if r.Family != u.Family || r.Action != netstate.ActLookup || r.Others != "" || r.Suppress >= 0 ||
-			b.in.Owned.OwnsRule(b.in.Config.Routing.Protocol, r) {
-			continue
-		}
 		if r.Table == netstate.TableMain || r.Table == netstate.TableLocal || slices.Contains(tables, r.Table) {
 			continue
 		}
-		if !r.From.IsValid() || b.hasAddrIn(u, r.From) {
-			tables = append(tables, r.Table)
+		for _, a := range b.addrs[u.key()] {
+			if b.leads(r, a) {
+				tables = append(tables, r.Table)
+				break
+			}
 		}
 	}
 	return tables
 }
 
-func (b *builder) hasAddrIn(u *uplink, p netip.Prefix) bool {
-	return slices.ContainsFunc(b.addrs[u.key()], func(a netstate.Addr) bool { return p.Contains(a.IP()) })
+// behindOurs tells whether a rule for everybody leads to the table after ours.
+func (b *builder) behindOurs(f netstate.Family, table uint32) bool {
+	return table != netstate.TableMain && slices.ContainsFunc(b.snap.Rules, func(r netstate.Rule) bool {
+		return r.Family == f && r.Table == table && r.Priority > b.in.Config.Routing.Priority && !r.From.IsValid() && r.Others == ""
+	})
+}
+
+// leads tells whether a foreign rule leads all traffic from the address, or
+// from everybody, to its table.
+func (b *builder) leads(r netstate.Rule, a netstate.Addr) bool {
+	return r.Family == a.Family() && r.Action == netstate.ActLookup && r.Others == "" && r.Suppress < 0 &&
+		(!r.From.IsValid() || r.From.Contains(a.IP())) && !b.in.Owned.OwnsRule(b.in.Config.Routing.Protocol, r)
+}
+
+// reaches tells whether traffic from the address comes to the table that has
+// the default routes of the link. Main and a gateway that no table has serve
+// every address.
+func (b *builder) reaches(u *uplink, a netstate.Addr) bool {
+	table := u.defaults[0].Table
+	return table == netstate.TableMain || slices.ContainsFunc(b.snap.Rules, func(r netstate.Rule) bool {
+		return r.Table == table && b.leads(r, a)
+	})
 }
