@@ -109,8 +109,10 @@ func TestForeign(t *testing.T) {
 		if ours(l) {
 			continue
 		}
-		for _, part := range []string{"lookup 55", "lookup 56", "lookup 57", "table 55", "198.51.", "2001:db8:51:",
-			" id 33 ", " id 34 ", " id 35 ", " id 36 "} {
+		for _, part := range []string{
+			"lookup 55", "lookup 56", "lookup 57", "table 55", "198.51.", "2001:db8:51:",
+			" id 33 ", " id 34 ", " id 35 ", " id 36 ",
+		} {
 			if strings.Contains(l+" ", part) && !strings.Contains(l, "linkdown") {
 				t.Errorf("a foreign object was touched: %s", l)
 			}

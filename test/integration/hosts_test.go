@@ -107,8 +107,10 @@ func TestRouterAdvertisements(t *testing.T) {
 // TestDefaultOutsideMain has eth1's default route in a table of the administrator's, reached by address or by everybody.
 func TestDefaultOutsideMain(t *testing.T) {
 	t.Parallel()
-	for _, rule := range []string{"from 10.1.2.2 lookup 200 pref 1000", "from 10.1.2.0/24 lookup 200 pref 1000",
-		"from all lookup 200 pref 40000"} {
+	for _, rule := range []string{
+		"from 10.1.2.2 lookup 200 pref 1000", "from 10.1.2.0/24 lookup 200 pref 1000",
+		"from all lookup 200 pref 40000",
+	} {
 		t.Run(rule, func(t *testing.T) {
 			t.Parallel()
 			n := lab.TwoSubnets(t, lab.NoDefault("eth1"))

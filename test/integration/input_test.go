@@ -179,7 +179,9 @@ func TestSecondInstance(t *testing.T) {
 	before := snapshot(n.Client)
 	other := t.TempDir()
 	for _, args := range [][]string{
-		nil, {"--once"}, {"--cleanup"},
+		nil,
+		{"--once"},
+		{"--cleanup"},
 		{"--state-dir", other, "--socket", filepath.Join(other, "s")},
 		{"--state-dir", other, "--socket", filepath.Join(other, "s"), "--cleanup"},
 	} {
