@@ -31,22 +31,32 @@ func (l *Loop) claim(list []netstate.Change) {
 	}
 }
 
-// retire forgets former protocols of which nothing is left: whoever uses them
-// from now on owns what he makes.
+// retire forgets former protocols of which nothing is left, because whoever uses
+// them from now on owns what he makes, and names that of what was adopted.
 func (l *Loop) retire() {
-	known := l.o.Record.Owned().Protocols
+	owned := l.o.Record.Owned()
 	if l.snap == nil || l.reading.tries > 0 || !l.changes.Empty() {
 		return
 	}
-	left := slices.DeleteFunc(slices.Clone(known), func(p uint8) bool {
-		return p != l.cfg.Routing.Protocol &&
-			!slices.ContainsFunc(l.snap.Rules, func(r netstate.Rule) bool { return netstate.OwnsRule(p, r) }) &&
-			!slices.ContainsFunc(l.snap.Routes, func(r netstate.Route) bool { return netstate.OwnsRoute(p, r) })
+	now := l.cfg.Routing.Protocol
+	left := slices.DeleteFunc(slices.Clone(owned.Protocols), func(p uint8) bool {
+		// The next number of one protocol may be another one that was used before.
+		return p != now && !l.uses(p, func(r netstate.Rule) bool { return !netstate.OwnsRule(now, r) })
 	})
-	if len(left) < len(known) {
+	if owned.Known && !slices.Contains(left, now) && l.uses(now, func(netstate.Rule) bool { return true }) {
+		left = append(left, now)
+	}
+	if !slices.Equal(left, owned.Protocols) {
 		l.protocols(left)
 		l.tellConfig()
 	}
+}
+
+// uses tells whether the kernel holds a route under a protocol, or a rule that
+// counts.
+func (l *Loop) uses(p uint8, counts func(netstate.Rule) bool) bool {
+	return slices.ContainsFunc(l.snap.Rules, func(r netstate.Rule) bool { return netstate.OwnsRule(p, r) && counts(r) }) ||
+		slices.ContainsFunc(l.snap.Routes, func(r netstate.Route) bool { return netstate.OwnsRoute(p, r) })
 }
 
 func (l *Loop) protocols(p []uint8) { l.recorded(l.o.Record.SetProtocols(p...)) }

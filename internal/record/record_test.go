@@ -44,6 +44,28 @@ func must(t testing.TB, err error) {
 	}
 }
 
+func TestProtocols(t *testing.T) {
+	dir := t.TempDir()
+	s := mustOpen(t, dir)
+	must(t, s.SetProtocols(90, 77, 90))
+	if got := mustOpen(t, dir).Owned().Protocols; !cmp.Equal(got, []uint8{77, 90}) {
+		t.Errorf("found %v", got)
+	}
+	must(t, s.SetProtocols(90))
+	if got := mustOpen(t, dir).Owned().Protocols; !cmp.Equal(got, []uint8{90}) {
+		t.Errorf("found %v", got)
+	}
+	for _, bad := range []string{"[300]", "[-1]", "[2]", "[255]", `["77"]`} {
+		b, err := os.ReadFile(filepath.Join(dir, FileName))
+		must(t, err)
+		other := t.TempDir()
+		must(t, os.WriteFile(filepath.Join(other, FileName), []byte(strings.Replace(string(b), "[90]", bad, 1)), 0o600))
+		if _, own, err := Open(other, boot, cookie); err == nil || own.Known {
+			t.Errorf("%s is taken: %+v", bad, own)
+		}
+	}
+}
+
 func TestLifeOfARecord(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "made", "late")
 	s := mustOpen(t, dir)
