@@ -296,4 +296,3 @@ func TestStartWithOtherNumbers(t *testing.T) {
 		}
 	})
 }
-
