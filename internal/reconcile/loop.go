@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -70,6 +71,7 @@ type Loop struct {
 	lingers  map[lingerKey]*linger
 	rearm    rearm
 	guard    guard
+	told     map[netip.Addr]*told
 	reading  retry // the kernel could not be read
 	names    netstate.Names
 
@@ -116,7 +118,7 @@ func New(o Options) *Loop {
 	l := &Loop{
 		o: o, cfg: o.Config, log: o.Log, slot: trigger.NewSlot(), started: time.Now(),
 		requests: make(chan chan struct{}), configs: make(chan config.Config), nudge: make(chan struct{}, 1),
-		held: map[object]settled{}, failures: map[object]*failure{}, lingers: map[lingerKey]*linger{},
+		held: map[object]settled{}, failures: map[object]*failure{}, lingers: map[lingerKey]*linger{}, told: map[netip.Addr]*told{},
 		names: netstate.Names{}, since: map[findingKey]time.Time{}, changed: make(chan struct{}), reported: map[findingKey]plan.Finding{},
 	}
 	l.counters.Changes = map[netstate.Op]uint64{}

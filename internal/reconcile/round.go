@@ -171,13 +171,15 @@ func (l *Loop) pass(r *round) bool {
 	// Whether an endpoint may come is known when its routing has been made.
 	routing, endpoints := split(changes.Up)
 	touched |= l.apply(r, l.choose(r, left, routing))
-	touched |= l.apply(r, l.choose(r, left, endpoints))
+	endpoints = l.choose(r, left, endpoints)
+	l.trackClears(endpoints)
+	touched |= l.apply(r, endpoints)
 	if l.vacate(r) {
 		touched |= netstate.KindEndpoints
 	}
 	touched |= l.apply(r, l.choose(r, left, changes.Down))
 	if touched == 0 {
-		touched = l.rearmLook(r)
+		touched = l.rearmLook(r) | l.tellAgain(r)
 	}
 	for o := range r.now {
 		r.tried[o] = left[o]

@@ -31,6 +31,9 @@ func (l *Loop) setTimers(now time.Time) {
 		for _, g := range l.lingers {
 			due = earlier(due, g.next)
 		}
+		for _, t := range l.told {
+			due = earlier(due, t.due)
+		}
 	}
 	if !due.After(now) {
 		due = now.Add(overduePause)
@@ -71,6 +74,11 @@ func (l *Loop) take(now time.Time) (h netstate.Hints, at time.Time, event bool) 
 	}
 	if over(l.rearm.due) {
 		h.Merge(netstate.Hints{Kinds: netstate.KindEndpoints, Reason: "look for missed subflows"})
+	}
+	for _, t := range l.told {
+		if over(t.due) {
+			h.Merge(netstate.Hints{Kinds: netstate.KindEndpoints, Reason: "look whether the peer was heard of"})
+		}
 	}
 	for o, f := range l.failures {
 		if over(f.next) {

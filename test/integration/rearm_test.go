@@ -287,3 +287,73 @@ func wantNoCondition(h *lab.Host, code string) {
 		h.Lab.T.Errorf("conditions %v", all)
 	}
 }
+
+// TestBackupTakenAwayInTheDark: a path stops being backup while nothing gets through it. The server hears of it when
+// something does; without a second try it never would.
+func TestBackupTakenAwayInTheDark(t *testing.T) {
+	t.Parallel()
+	both(t, func(t *testing.T, with bool) {
+		n := lab.TwoSubnets(t, lab.Rate("10mbit"))
+		n.Server.Listen("10.9.0.2:5001")
+		const backup = "[[link]]\nname = \"eth1\"\nbackup = true\n"
+		var d *lab.Daemon
+		if with {
+			d = n.Client.DaemonConfig(backup)
+			lab.Eventually(t, soon, "a backup", func() error {
+				return n.Client.CheckEndpoints("10.1.1.2 subflow dev eth0", "10.1.2.2 backup subflow dev eth1")
+			})
+		} else {
+			byHand(n)
+			n.Client.IP("mptcp endpoint change id 2 backup nofullmesh")
+		}
+		c := n.Client.Dial("10.9.0.2:5001")
+		c.WantSubflows(n.A.Addr, n.B.Addr)
+		n.B.Blackhole()
+		time.Sleep(1200 * time.Millisecond) // nothing was heard over it for a second
+		if with {
+			d.Configure("")
+			lab.Eventually(t, soon, "no backup", func() error {
+				return n.Client.CheckEndpoints("10.1.1.2 subflow dev eth0", "10.1.2.2 subflow dev eth1")
+			})
+		} else {
+			n.Client.IP("mptcp endpoint change id 2 nobackup nofullmesh")
+		}
+		wantPeerBackup(n, true)
+		n.B.Unblackhole()
+		up := c.StartUpload()
+		sent, _ := n.Client.LinkBytes("eth1")
+		lab.Eventually(t, soon, "the path carries", func() error {
+			if now, _ := n.Client.LinkBytes("eth1"); now-sent < 100_000 {
+				return fmt.Errorf("%d bytes", now-sent)
+			}
+			return nil
+		})
+		if with {
+			lab.Eventually(t, 2*soon, "the server hears of it", func() error { return peerBackup(n, false) })
+		} else {
+			lab.Never(t, 2*time.Second, "the server does not hear of it", func() error { return peerBackup(n, true) })
+		}
+		if r := up.Stop(0); r.Err != nil {
+			t.Error(r.Err)
+		}
+	})
+}
+
+// peerBackup asks the server's kernel whether the client's second subflow is backup: ss(8) shows what the peer asked for
+// as a capital B.
+func peerBackup(n *lab.Net, want bool) error {
+	out := n.Server.Run("ss", "-HOtin", "dst", n.B.Addr)
+	_, flags, ok := strings.Cut(out, "tcp-ulp-mptcp flags:")
+	flags, _, _ = strings.Cut(flags, " ")
+	if !ok || strings.Contains(flags, "B") != want {
+		return fmt.Errorf("flags %q; wanted backup %v", flags, want)
+	}
+	return nil
+}
+
+func wantPeerBackup(n *lab.Net, want bool) {
+	n.T.Helper()
+	if err := peerBackup(n, want); err != nil {
+		n.T.Fatal(err)
+	}
+}
