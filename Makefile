@@ -57,7 +57,8 @@ endif
 
 .PHONY: demo
 demo: build ## the whole story in throwaway namespaces: two uplinks, one transfer, a cable pulled
-	@exec test/demo/demo.sh
+	$(AS_USER) $(GO) build -trimpath -o bin/ ./test/demo/transfer
+	@exec $(if $(ROOT),,sudo) test/demo/demo.sh bin
 
 .PHONY: deps
 deps: ## install the Debian packages that the tests lack, with no service started
