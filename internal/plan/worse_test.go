@@ -6,7 +6,8 @@ import "testing"
 // rules, or another gateway in them, would move traffic that works.
 func TestNeverWorse(t *testing.T) {
 	for _, c := range []planCase{
-		{name: "a table for another address of the link", have: `
+		{
+			name: "a table for another address of the link", have: `
 				link 2 eth0
 				addr 10.1.1.2/24 dev eth0
 				addr 10.1.7.2/24 dev eth0
@@ -15,16 +16,20 @@ func TestNeverWorse(t *testing.T) {
 				route 10.5.0.0/16 via 10.1.7.9 dev eth0 table 7
 				rule 100: from 10.1.7.2 lookup 7`,
 			only: []string{"route"}, want: `
-				route default via 10.1.1.1 dev eth0 table 100002 proto 77 metric 100 onlink`},
-		{name: "a table behind main", have: `
+				route default via 10.1.1.1 dev eth0 table 100002 proto 77 metric 100 onlink`,
+		},
+		{
+			name: "a table behind main", have: `
 				link 2 eth0
 				addr 10.1.1.2/24 dev eth0
 				route default via 10.1.1.1 dev eth0 metric 100
 				route default via 10.1.1.9 dev eth0 table 7
 				rule 32766: from all lookup 7`,
 			only: []string{"route"}, want: `
-				route default via 10.1.1.1 dev eth0 table 100002 proto 77 metric 100 onlink`},
-		{name: "all in a table behind an empty main", have: `
+				route default via 10.1.1.1 dev eth0 table 100002 proto 77 metric 100 onlink`,
+		},
+		{
+			name: "all in a table behind an empty main", have: `
 				link 2 eth0
 				link 4 docker0 kind bridge
 				addr 10.1.1.2/24 dev eth0
@@ -36,8 +41,10 @@ func TestNeverWorse(t *testing.T) {
 			only: []string{"route"}, want: `
 				route 10.1.1.0/24 dev eth0 table 100002 proto 77
 				route default via 10.1.1.1 dev eth0 table 100002 proto 77
-				route throw 172.17.0.0/16 table 100002 proto 77`},
-		{name: "an address that no rule leads to the table of the link", have: `
+				route throw 172.17.0.0/16 table 100002 proto 77`,
+		},
+		{
+			name: "an address that no rule leads to the table of the link", have: `
 				link 2 eth0
 				link 3 eth1
 				addr 10.1.1.2/24 dev eth0
@@ -54,8 +61,10 @@ func TestNeverWorse(t *testing.T) {
 				rule 32765: from 10.1.2.2 lookup main suppress_prefixlength 0 proto 77
 				rule 32765: from 10.1.2.2 lookup 100003 proto 77
 				endpoint 10.1.7.2 dev eth0 subflow
-				endpoint 10.1.2.2 dev eth1 subflow`},
-		{name: "a source-specific default beside another", have: `
+				endpoint 10.1.2.2 dev eth1 subflow`,
+		},
+		{
+			name: "a source-specific default beside another", have: `
 				link 2 eth0
 				addr 2001:db8:1::2/64 dev eth0
 				addr 2001:db8:7::2/64 dev eth0
@@ -64,8 +73,10 @@ func TestNeverWorse(t *testing.T) {
 			only: []string{"rule", "route"}, want: `
 				route default via fe80::1 dev eth0 table 100002 proto 77 metric 100
 				rule 32765: from 2001:db8:1::2 lookup main suppress_prefixlength 0 proto 77
-				rule 32765: from 2001:db8:1::2 lookup 100002 proto 77`},
-		{name: "unbound traffic leaves with the address of another link", have: `
+				rule 32765: from 2001:db8:1::2 lookup 100002 proto 77`,
+		},
+		{
+			name: "unbound traffic leaves with the address of another link", have: `
 				link 2 eth0
 				link 3 eth1
 				addr 10.1.1.2/24 dev eth0
@@ -74,8 +85,10 @@ func TestNeverWorse(t *testing.T) {
 				route default via 10.1.2.1 dev eth1 metric 200 src 10.1.2.2`,
 			only: []string{"rule"}, want: `
 				rule 32765: from 10.1.1.2 lookup main suppress_prefixlength 0 proto 77
-				rule 32765: from 10.1.1.2 lookup 100002 proto 77`},
-		{name: "only a worse default has the address of another link", have: `
+				rule 32765: from 10.1.1.2 lookup 100002 proto 77`,
+		},
+		{
+			name: "only a worse default has the address of another link", have: `
 				link 2 eth0
 				link 3 eth1
 				addr 10.1.1.2/24 dev eth0
@@ -86,7 +99,8 @@ func TestNeverWorse(t *testing.T) {
 				rule 32765: from 10.1.2.2 lookup main suppress_prefixlength 0 proto 77
 				rule 32765: from 10.1.2.2 lookup 100003 proto 77
 				rule 32765: from 10.1.1.2 lookup main suppress_prefixlength 0 proto 77
-				rule 32765: from 10.1.1.2 lookup 100002 proto 77`},
+				rule 32765: from 10.1.1.2 lookup 100002 proto 77`,
+		},
 	} {
 		t.Run(c.name, c.run)
 	}
