@@ -2,6 +2,7 @@ package plan
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/subflowd/subflowd/internal/config"
 	"github.com/subflowd/subflowd/internal/netstate"
@@ -57,10 +58,15 @@ func (b *builder) buildLimits() {
 		addrs[e.Addr] = true
 	}
 	l := found
-	l.Subflows = max(l.Subflows, min(max(minSubflows, uint32(len(addrs))), most))
 	if b.isClient() {
 		l.AddAddrAccepted = max(l.AddAddrAccepted, min(minAddAddrAccepted, most))
 	}
+	need := uint32(len(addrs))
+	if slices.ContainsFunc(b.plan.Endpoints, func(e Endpoint) bool { return e.Flags&netstate.FullmeshFlag != 0 }) {
+		// Each such endpoint connects to every address that the peer announces.
+		need *= 1 + l.AddAddrAccepted
+	}
+	l.Subflows = max(l.Subflows, min(max(minSubflows, need), most))
 	b.plan.Limits = &l
 }
 
