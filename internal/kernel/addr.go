@@ -27,6 +27,9 @@ func (k *Kernel) readAddrs(only map[int]struct{}) error {
 			}
 		}
 		for i := range only {
+			if i <= 0 {
+				continue // to the kernel this means all
+			}
 			if err := k.dumpAddrs(&addrs, i); err != nil {
 				return err
 			}
@@ -92,5 +95,6 @@ func decodeAddr(b []byte) (netstate.Addr, bool) {
 		a.Peer = address
 	}
 	a.Local = netip.PrefixFrom(local, int(h.Prefixlen))
-	return a, a.Local.IsValid() && a.Link > 0 && (h.Family == unix.AF_INET) == local.Is4()
+	// ::ffff:10.0.0.1 on a link is of neither family.
+	return a, a.Local.IsValid() && a.Link > 0 && !local.Is4In6() && (h.Family == unix.AF_INET) == local.Is4()
 }

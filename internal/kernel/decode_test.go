@@ -153,6 +153,39 @@ func TestDecodeRuleWords(t *testing.T) {
 	}
 }
 
+// TestDamageIsNotBroadened: what is cut or does not fit is left out; it never
+// turns into a rule for all, a route for all sources or an address of the other family.
+func TestDamageIsNotBroadened(t *testing.T) {
+	t.Parallel()
+	rule := func(srcLen byte, add func(m *messages)) []byte {
+		b := make([]byte, fibRuleLen)
+		b[0], b[2], b[4], b[7] = unix.AF_INET, srcLen, 254, unix.FR_ACT_TO_TBL
+		return build(b, add)
+	}
+	for name, b := range map[string][]byte{
+		"rule of 99 bits":            rule(99, func(m *messages) { m.ip(unix.FRA_SRC, probe4) }),
+		"rule of the wrong family":   rule(32, func(m *messages) { m.ip(unix.FRA_SRC, probe6) }),
+		"rule with its header cut":   rule(32, nil)[:fibRuleLen-1],
+		"rule of 99 bits, no source": rule(99, nil),
+	} {
+		if r, ok := decodeRule(b); ok {
+			t.Errorf("%s: %s", name, r)
+		}
+	}
+	if r, ok := decodeRule(rule(32, nil)); !ok || r.String() != "from 0.0.0.0 lookup main priority 0" {
+		t.Errorf("the kernel leaves zeros out: %s", r)
+	}
+	route := rtmsg(10, 0, 254, 9, 0)
+	route[2] = 200
+	if r := appendRoutes(nil, build(route, func(m *messages) { m.ip(unix.RTA_SRC, probe6) }), nil); len(r) > 0 {
+		t.Errorf("a source of 200 bits: %v", r)
+	}
+	mapped := netip.MustParseAddr("::ffff:10.0.0.1").AsSlice()
+	if a, ok := decodeAddr(build([]byte{10, 96, 0, 0, 2, 0, 0, 0}, func(m *messages) { m.bytes(unix.IFA_ADDRESS, mapped) })); ok {
+		t.Errorf("a mapped address on a link: %s", a)
+	}
+}
+
 func TestDecodeEvent(t *testing.T) {
 	k := &Kernel{}
 	k.names.Store(&netstate.Names{2: "wlan0"})
@@ -239,7 +272,7 @@ func FuzzDecode(f *testing.F) {
 		if a, ok := decodeAddr(b); ok {
 			_ = a.String()
 		}
-		for _, keep := range []*keeper{nil, {protocols: &kept, onLink: []netip.Prefix{netstate.IPv4.Default()}}} {
+		for _, keep := range []*keeper{nil, {protocols: &kept, onLink: &prefixes{list: []netip.Prefix{netstate.IPv4.Default()}}}} {
 			for _, r := range appendRoutes(nil, b, keep) {
 				_ = r.String()
 			}

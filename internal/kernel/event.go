@@ -113,11 +113,10 @@ func (d *decoder) route(typ uint16, b []byte) (netstate.Hints, bool) {
 		return netstate.Hints{}, false
 	}
 	links := map[int]struct{}{}
-	if r.Link != 0 {
-		links[r.Link] = struct{}{}
-	}
-	for _, hop := range appendNexthops(nil, netstate.Route{}, multipath) {
-		links[hop.Link] = struct{}{}
+	for _, hop := range append(appendNexthops(nil, netstate.Route{}, multipath), r) {
+		if hop.Link > 0 {
+			links[hop.Link] = struct{}{}
+		}
 	}
 	// Whatever lies in a path table concerns the link whose table it is.
 	if path := int64(r.Table) - int64(d.options.TableBase); path > 0 && path < 1<<31 {

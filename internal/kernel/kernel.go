@@ -43,6 +43,7 @@ type Kernel struct {
 	rt       *socket
 	pm       pathManager
 	families []netstate.Family // that the kernel was booted with
+	cookie   uint64            // of the namespace; 0: the kernel cannot tell
 
 	due     netstate.Hints // asked for and not read yet, because a read failed
 	changed netstate.Kinds // since the last snapshot was made
@@ -78,6 +79,10 @@ func Open(o Options) (*Kernel, error) {
 		return nil, fmt.Errorf("open rtnetlink: %w", err)
 	}
 	k := &Kernel{rt: rt, families: families(), due: netstate.Hints{Full: true, Kinds: netstate.KindAll}}
+	if k.cookie, err = cookieOf(rt.fd); err != nil && !errors.Is(err, unix.ENOPROTOOPT) {
+		rt.close()
+		return nil, err
+	}
 	k.options.Store(&o)
 	k.main.init()
 	if err := k.pm.open(); err != nil {

@@ -1,6 +1,8 @@
 package kernel
 
 import (
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -45,6 +47,9 @@ func (k *Kernel) readLinks(only map[int]struct{}) error {
 			}
 		}
 		for i := range only {
+			if i <= 0 {
+				continue // no link, and the request would be refused
+			}
 			l, ok, err := k.readLink(i)
 			if err != nil {
 				return err
@@ -147,10 +152,12 @@ func hardwareAddress(b []byte) string {
 	return string(out)
 }
 
-// linkID is what a link keeps as long as its hardware cannot have changed.
+// linkID is what a link keeps as long as its hardware has not changed: index and
+// name can be given to another device between two readings.
 type linkID struct {
-	index int
-	name  string
+	index     int
+	name, mac string
+	typ       uint16
 }
 
 type hardware struct{ devType, driver string }
@@ -160,10 +167,13 @@ func (k *Kernel) learnHardware(links []netstate.Link) {
 	known := make(map[linkID]hardware, len(links))
 	for i := range links {
 		l := &links[i]
-		id := linkID{l.Index, l.Name}
+		id := linkID{l.Index, l.Name, l.MAC, l.Type}
 		hw, ok := k.hardware[id]
 		if !ok {
-			hw = readHardware(sysClassNet, id)
+			var err error
+			if hw, err = readHardware(sysClassNet, id); err != nil {
+				continue // next time
+			}
 		}
 		known[id] = hw
 		l.DevType, l.Driver = hw.devType, hw.driver
@@ -172,15 +182,19 @@ func (k *Kernel) learnHardware(links []netstate.Link) {
 }
 
 // readHardware looks a link up in sysfs. sysfs shows the namespace in which it
-// was mounted, which may be another one: only an equal ifindex is believed.
-func readHardware(root string, id linkID) hardware {
+// was mounted, which may be another one: only an equal ifindex is believed. An
+// error is one that may pass.
+func readHardware(root string, id linkID) (hardware, error) {
 	if strings.ContainsRune(id.name, '/') || id.name == "." || id.name == ".." {
-		return hardware{}
+		return hardware{}, nil
 	}
 	dir := filepath.Join(root, id.name)
 	b, err := os.ReadFile(filepath.Join(dir, "uevent"))
-	if err != nil {
-		return hardware{}
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission):
+		return hardware{}, nil
+	case err != nil:
+		return hardware{}, err
 	}
 	var hw hardware
 	same := false
@@ -194,10 +208,10 @@ func readHardware(root string, id linkID) hardware {
 		}
 	}
 	if !same {
-		return hardware{}
+		return hardware{}, nil
 	}
 	if target, err := os.Readlink(filepath.Join(dir, "device", "driver")); err == nil {
 		hw.driver = filepath.Base(target)
 	}
-	return hw
+	return hw, nil
 }

@@ -3,6 +3,7 @@ package kernel
 import (
 	"maps"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
@@ -56,12 +57,11 @@ func (k *Kernel) linksToAsk() []netstate.LinkFamily {
 }
 
 func (k *Kernel) link(ifindex int) (netstate.Link, bool) {
-	for _, l := range k.links {
-		if l.Index == ifindex {
-			return l, true
-		}
+	i, ok := slices.BinarySearchFunc(k.links, ifindex, func(l netstate.Link, want int) int { return l.Index - want })
+	if !ok {
+		return netstate.Link{}, false
 	}
-	return netstate.Link{}, false
+	return k.links[i], true
 }
 
 // askSources looks up one route for each link, all in one call.

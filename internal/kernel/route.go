@@ -1,7 +1,6 @@
 package kernel
 
 import (
-	"net/netip"
 	"time"
 
 	"github.com/vishvananda/netlink/nl"
@@ -23,8 +22,8 @@ const (
 // something, so that a million of them cost no memory.
 type keeper struct {
 	protocols *[256]bool
-	onLink    []netip.Prefix // of some link; more specific routes inside matter for throw
-	dropped   int            // how many routes were passed over
+	onLink    *prefixes // of some link; more specific routes inside matter for throw
+	dropped   int       // how many routes were passed over
 }
 
 // keeps decides by the fixed header and the destination alone.
@@ -37,12 +36,7 @@ func (k *keeper) keeps(h *nl.RtMsg, dst []byte) bool {
 		return true
 	}
 	ip := ipOf(dst)
-	for _, p := range k.onLink {
-		if int(h.Dst_len) >= p.Bits() && p.Contains(ip) && (h.Family == unix.AF_INET) == ip.Is4() {
-			return true
-		}
-	}
-	return false
+	return (h.Family == unix.AF_INET) == ip.Is4() && k.onLink.cover(ip, int(h.Dst_len))
 }
 
 // appendRoutes decodes a message of struct rtmsg and its attributes: one route,
@@ -118,7 +112,9 @@ func decodeRoute(b []byte) (r netstate.Route, multipath []byte, ok bool) {
 	}
 	r.Dst = prefixOf(h.Family, dst, h.Dst_len)
 	if h.Src_len != 0 {
-		r.SrcPrefix = prefixOf(h.Family, src, h.Src_len)
+		if r.SrcPrefix = prefixOf(h.Family, src, h.Src_len); !r.SrcPrefix.IsValid() {
+			return r, nil, false
+		}
 	}
 	return r, multipath, r.Dst.IsValid() && r.Dst.Addr().Is4() == (h.Family == unix.AF_INET)
 }

@@ -50,6 +50,7 @@ func decodeRule(b []byte) (netstate.Rule, bool) {
 	if h.Family != unix.AF_INET && h.Family != unix.AF_INET6 {
 		return netstate.Rule{}, false
 	}
+	var src []byte
 	r := netstate.Rule{
 		Family: netstate.Family(h.Family), Action: netstate.RuleAction(h.Type), Table: uint32(h.Table), Suppress: netstate.NoSuppress,
 	}
@@ -58,9 +59,7 @@ func decodeRule(b []byte) (netstate.Rule, bool) {
 	for typ, v, ok := a.next(); ok; typ, v, ok = a.next() {
 		switch typ {
 		case nl.FRA_SRC:
-			if h.Src_len != 0 {
-				r.From = prefixOf(h.Family, v, h.Src_len)
-			}
+			src = v
 		case nl.FRA_PRIORITY:
 			r.Priority = u32At(v, 0)
 		case nl.FRA_TABLE:
@@ -77,5 +76,9 @@ func decodeRule(b []byte) (netstate.Rule, bool) {
 		r.Table = 0
 	}
 	r.Others = strings.Join(words.render(), " ")
-	return r, !r.From.IsValid() || r.From.Addr().Is4() == (h.Family == unix.AF_INET)
+	if h.Src_len == 0 {
+		return r, true
+	}
+	r.From = prefixOf(h.Family, src, h.Src_len)
+	return r, r.From.IsValid() && r.From.Addr().Is4() == (h.Family == unix.AF_INET)
 }

@@ -215,12 +215,12 @@ func TestHardwareFromSysfs(t *testing.T) {
 		id   linkID
 		want hardware
 	}{
-		{linkID{7, "wlan0"}, hardware{"wlan", "iwlwifi"}},
-		{linkID{8, "wlan0"}, hardware{}}, // another namespace's wlan0
-		{linkID{7, "eth0"}, hardware{}},
-		{linkID{7, "../wlan0"}, hardware{}},
+		{linkID{index: 7, name: "wlan0"}, hardware{"wlan", "iwlwifi"}},
+		{linkID{index: 8, name: "wlan0"}, hardware{}}, // another namespace's wlan0
+		{linkID{index: 7, name: "eth0"}, hardware{}},
+		{linkID{index: 7, name: "../wlan0"}, hardware{}},
 	} {
-		if got := readHardware(root, c.id); got != c.want {
+		if got, err := readHardware(root, c.id); got != c.want || err != nil {
 			t.Errorf("%v: %v, want %v", c.id, got, c.want)
 		}
 	}

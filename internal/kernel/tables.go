@@ -2,7 +2,6 @@ package kernel
 
 import (
 	"errors"
-	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -256,7 +255,8 @@ func sameButLifetime(a, b netstate.Route) bool {
 // readTable reads one table. A route inside an on-link prefix that only this
 // reading shows is found by a second one.
 func (k *Kernel) readTable(id tableID, keep keeper) ([]netstate.Route, error) {
-	keep.onLink = appendOnLink(slices.Clip(keep.onLink), k.tables[id])
+	keep.onLink = &prefixes{below: keep.onLink}
+	keep.onLink.addOnLink(k.tables[id])
 	for {
 		routes, err := k.dumpRoutes(id.family, id.table, 0, &keep)
 		if err != nil {
@@ -267,8 +267,7 @@ func (k *Kernel) readTable(id tableID, keep keeper) ([]netstate.Route, error) {
 			return k.resolveNexthops(routes)
 		}
 		k.main.seen[id] = keep.dropped + len(routes)
-		known := len(keep.onLink)
-		if keep.onLink = appendOnLink(keep.onLink, routes); len(keep.onLink) == known {
+		if !keep.onLink.addOnLink(routes) {
 			return k.resolveNexthops(routes)
 		}
 	}
@@ -280,9 +279,9 @@ func (k *Kernel) keeper() keeper {
 	for _, p := range k.watchedProtocols() {
 		kept[p] = true
 	}
-	keep := keeper{protocols: &kept}
+	keep := keeper{protocols: &kept, onLink: &prefixes{}}
 	for _, a := range k.addrs {
-		keep.onLink = appendPrefix(keep.onLink, a.Local.Masked())
+		keep.onLink.addUseful(a.Local.Masked())
 	}
 	return keep
 }
@@ -296,25 +295,6 @@ func (k *Kernel) watchedProtocols() []uint8 {
 // opposed to those that a routing daemon learns by the thousand. 0 is what
 // routes carry whose maker did not say.
 var configuring = [...]uint8{0, netstate.ProtoRedirect, netstate.ProtoKernel, netstate.ProtoBoot, netstate.ProtoStatic, netstate.ProtoRA, netstate.ProtoDHCP}
-
-// appendOnLink adds the destinations of routes without gateway.
-func appendOnLink(list []netip.Prefix, routes []netstate.Route) []netip.Prefix {
-	for _, r := range routes {
-		if r.Type == netstate.Unicast && !r.Gateway.IsValid() && r.Link != 0 {
-			list = appendPrefix(list, r.Dst)
-		}
-	}
-	return list
-}
-
-// appendPrefix leaves out what holds nothing that is more specific, and the very
-// short ones: halves of a default route by a tunnel.
-func appendPrefix(list []netip.Prefix, p netip.Prefix) []netip.Prefix {
-	if p.Bits() <= halvesMaxBits || p.IsSingleIP() || p.Addr().IsLinkLocalUnicast() || slices.Contains(list, p) {
-		return list
-	}
-	return append(list, p)
-}
 
 // dumpRoutes reads one table, or with 0 all, with a protocol, or with 0 any.
 func (k *Kernel) dumpRoutes(f netstate.Family, table uint32, protocol uint8, keep *keeper) ([]netstate.Route, error) {

@@ -28,6 +28,7 @@ var watchGroups = []int{
 // Pauses between attempts to subscribe again.
 const (
 	firstPause = 10 * time.Millisecond
+	stormPause = 500 * time.Millisecond // while events keep getting lost
 	longPause  = 5 * time.Second
 )
 
@@ -65,9 +66,14 @@ func (w *Watcher) Watch(ctx context.Context, ready func(), emit func(netstate.Hi
 	if ready != nil {
 		ready()
 	}
+	pause := firstPause
 	for {
 		w.kernel.watch.Store(s)
 		w.kernel.main.watched.Store(true)
+		if w.kernel.options.Load() != s.options { // since the filter was made
+			s.interrupt()
+		}
+		began := time.Now()
 		err = s.run(ctx, w.kernel, emit)
 		w.kernel.main.watched.Store(false)
 		s.close()
@@ -75,10 +81,20 @@ func (w *Watcher) Watch(ctx context.Context, ready func(), emit func(netstate.Hi
 			return ctx.Err()
 		}
 		reason := "overflow: events were lost"
-		if s.interrupted.Load() {
+		switch {
+		case s.interrupted.Load():
 			reason = "the configuration of routing changed"
-		} else {
+		case time.Since(began) > longPause:
+			pause = firstPause
 			w.overflows.Add(1)
+		default:
+			// Events that come faster than they can be read must not be read
+			// everything for at every turn.
+			w.overflows.Add(1)
+			if err := sleep(ctx, pause); err != nil {
+				return err
+			}
+			pause = min(2*pause, stormPause)
 		}
 		if s, err = w.again(ctx, err); err != nil {
 			return err
@@ -98,22 +114,31 @@ func (w *Watcher) again(ctx context.Context, cause error) (*subscription, error)
 		if errors.Is(err, ErrNamespace) {
 			return nil, fmt.Errorf("subscribe to network changes again after %v: %w", cause, err)
 		}
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case <-time.After(pause):
+		if err := sleep(ctx, pause); err != nil {
+			return nil, err
 		}
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
 	}
 }
 
 // subscription is one socket. Closing it is what ends a Receive that waits.
 type subscription struct {
 	lib         *nl.NetlinkSocket
+	options     *Options // by which its filter was made
 	once        sync.Once
 	interrupted atomic.Bool
 }
 
 func (w *Watcher) subscribe() (*subscription, error) {
+	options := w.kernel.options.Load()
 	lib, err := nl.Subscribe(unix.NETLINK_ROUTE) // the groups follow
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
@@ -122,7 +147,7 @@ func (w *Watcher) subscribe() (*subscription, error) {
 		lib.Close()
 		return nil, err
 	}
-	return &subscription{lib: lib}, nil
+	return &subscription{lib: lib, options: options}, nil
 }
 
 func (w *Watcher) join(lib *nl.NetlinkSocket) error {
@@ -139,6 +164,10 @@ func (w *Watcher) join(lib *nl.NetlinkSocket) error {
 	if err := attachFilter(fd, routeFilter(w.kernel.watchedProtocols())); err != nil {
 		return err
 	}
+	// Connected, the socket takes unicast messages from the kernel only.
+	if err := unix.Connect(fd, &unix.SockaddrNetlink{Family: unix.AF_NETLINK}); err != nil {
+		return os.NewSyscallError("connect", err)
+	}
 	for _, g := range watchGroups {
 		if err := unix.SetsockoptInt(fd, unix.SOL_NETLINK, unix.NETLINK_ADD_MEMBERSHIP, g); err != nil {
 			return os.NewSyscallError("setsockopt", err)
@@ -150,18 +179,14 @@ func (w *Watcher) join(lib *nl.NetlinkSocket) error {
 // sameNamespace tells ErrNamespace where fd is in another namespace; kernels
 // before 5.14 cannot tell.
 func (k *Kernel) sameNamespace(fd int) error {
-	ours, err := cookieOf(k.rt.fd)
-	if errors.Is(err, unix.ENOPROTOOPT) {
+	if k.cookie == 0 {
 		return nil
 	}
-	theirs, err2 := cookieOf(fd)
-	if err := errors.Join(err, err2); err != nil {
-		return err
+	cookie, err := cookieOf(fd)
+	if err == nil && cookie != k.cookie {
+		err = ErrNamespace
 	}
-	if ours != theirs {
-		return ErrNamespace
-	}
-	return nil
+	return err
 }
 
 func (s *subscription) close() { s.once.Do(s.lib.Close) }

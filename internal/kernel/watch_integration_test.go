@@ -202,6 +202,28 @@ func TestOverflowSubscribesAgain(t *testing.T) {
 	}
 }
 
+// TestBrokenSocketsSlowDown: a socket that breaks at once, again and again, does
+// not make everything be read in a loop.
+func TestBrokenSocketsSlowDown(t *testing.T) {
+	t.Parallel()
+	const times = 5
+	w := watch(t, twoUplinks(t), 1000, nil)
+	began := time.Now()
+	for range times {
+		w.k.watch.Load().lib.Close()
+		w.until(t, "overflow: events were lost")
+		lab.Eventually(t, time.Minute, "another subscription", func() error {
+			if w.k.main.watched.Load() {
+				return nil
+			}
+			return errors.New("none stands")
+		})
+	}
+	if took := time.Since(began); took < (1<<times-1)*firstPause || w.w.Overflows() != times {
+		t.Errorf("%d broken sockets in %s, %d counted", times, took, w.w.Overflows())
+	}
+}
+
 func TestReconfigured(t *testing.T) {
 	t.Parallel()
 	h := twoUplinks(t)

@@ -30,10 +30,8 @@ func (w *Watcher) WatchConnections(ctx context.Context, emit func()) error {
 		if time.Since(started) > longPause {
 			pause = firstPause
 		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(pause):
+		if err := sleep(ctx, pause); err != nil {
+			return err
 		}
 	}
 }
