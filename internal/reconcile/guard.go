@@ -11,9 +11,11 @@ import (
 
 const (
 	// guardWatch is how long subflows that still appear beside a tunnel are
-	// watched for, from the beginning or from the last one that was found. The
-	// resync looks for them as long as the tunnel is up.
+	// looked for without a pause, from the beginning or from the last one that
+	// was found. After that events of connections make a look once in a
+	// guardPause: nothing can join then unless somebody raises the limits.
 	guardWatch   = 10 * time.Second
+	guardPause   = time.Second
 	minGuardLook = 50 * time.Millisecond
 	// maxGuardDumps bounds how often one look repeats itself: a program that
 	// opens connections without end must not hold the loop.
@@ -26,7 +28,7 @@ const (
 type guard struct {
 	active bool
 	since  time.Time // it began, or the last subflow was closed
-	due    time.Time // of the next look; zero: with the resync
+	due    time.Time // of the next look; zero: with the next event or resync
 	err    error
 }
 
@@ -51,7 +53,8 @@ func (l *Loop) stepAside(r *round, left map[object]wish) (diff.Changes, netstate
 func (l *Loop) closeBeside(r *round) {
 	g, now := &l.guard, time.Now()
 	begins := !g.active
-	if r.guarded || !begins && !r.full && !g.watching(now) {
+	due := !g.due.IsZero() && !g.due.After(now)
+	if r.guarded || !begins && !r.full && !due && !g.watching(now) {
 		return
 	}
 	r.guarded = true

@@ -137,7 +137,9 @@ func TestSubflowsThatStillAppear(t *testing.T) {
 		}{
 			{2 * time.Second, 10 * time.Millisecond},
 			{9 * time.Second, 10 * time.Millisecond},
-			{time.Minute, 40 * time.Second},
+			{time.Minute, 10 * time.Millisecond},
+			{500 * time.Millisecond, 10 * time.Millisecond},
+			{time.Hour, 10 * time.Millisecond},
 		} {
 			h.pass(c.after)
 			h.Destroyed()

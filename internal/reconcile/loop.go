@@ -75,14 +75,14 @@ type Loop struct {
 	reading  retry // the kernel could not be read
 	names    netstate.Names
 
-	recordErr error
-	resync    time.Time
-	fightDue  time.Time
-	due       time.Time // when the loop acts by itself
-	poked     bool      // nudged
-	waiters   []chan struct{}
-	unwatch   context.CancelFunc // ends WatchConnections
-	unhurried atomic.Bool        // its events can wait
+	recordErr  error
+	resync     time.Time
+	fightDue   time.Time
+	due        time.Time // when the loop acts by itself
+	poked      bool      // nudged
+	waiters    []chan struct{}
+	unwatch    context.CancelFunc // ends WatchConnections
+	watchPause time.Duration      // see eventPause
 
 	since    map[findingKey]time.Time
 	counters Counters
@@ -295,31 +295,43 @@ func (l *Loop) hint(h netstate.Hints) { l.slot.Put(h, time.Now()) }
 // watchConnections listens for connections while something waits for them, and
 // only then: a busy server has thousands of such events.
 func (l *Loop) watchConnections(ctx context.Context) {
-	urgent := len(l.lingers) > 0 || l.guard.watching(time.Now())
-	l.unhurried.Store(!urgent)
-	switch wanted := urgent || len(l.rearm.sleepers) > 0; {
-	case wanted && l.unwatch == nil:
-		inner, cancel := context.WithCancel(ctx)
-		l.unwatch = cancel
-		l.wg.Go(func() {
-			// Without events the growing looks remain.
-			_ = l.o.Watcher.WatchConnections(inner, func() { l.connectionEvent(inner) })
-		})
-	case !wanted && l.unwatch != nil:
+	pause, wanted := l.eventPause(time.Now())
+	if l.unwatch != nil && (!wanted || pause < l.watchPause/2 || pause > 2*l.watchPause) {
 		l.unwatch()
 		l.unwatch = nil
 	}
+	if wanted && l.unwatch == nil {
+		inner, cancel := context.WithCancel(ctx)
+		l.unwatch, l.watchPause = cancel, pause
+		l.wg.Go(func() {
+			// Without events the growing looks remain.
+			_ = l.o.Watcher.WatchConnections(inner, func() { l.connectionEvent(inner, pause) })
+		})
+	}
 }
 
-// connectionEvent asks for a round. Where only a connection that sleeps is
-// waited for, the events of a second are taken together.
-func (l *Loop) connectionEvent(ctx context.Context) {
+// eventPause tells whether connections are to be listened for, and for how long
+// their events are taken together.
+func (l *Loop) eventPause(now time.Time) (pause time.Duration, wanted bool) {
+	switch {
+	case len(l.lingers) > 0 || l.guard.watching(now):
+		return 0, true
+	case l.guard.active:
+		return guardPause, true
+	case len(l.rearm.sleepers) > 0:
+		return l.rearm.pause(now), true
+	}
+	return 0, false
+}
+
+// connectionEvent asks for a round, and then lets the pause pass.
+func (l *Loop) connectionEvent(ctx context.Context, pause time.Duration) {
 	l.poke()
-	if !l.unhurried.Load() {
+	if pause == 0 {
 		return
 	}
 	select {
 	case <-ctx.Done():
-	case <-time.After(minSleeperPause):
+	case <-time.After(pause):
 	}
 }

@@ -24,10 +24,11 @@ const (
 	kickWait = 300 * time.Millisecond
 	// maxReadds bounds how often one event makes an endpoint be added anew.
 	maxReadds = 3
-	// minKickPause and minSleeperPause bound what connections that begin to
-	// send can cause.
+	// minKickPause and the pauses between looks for sleepers bound what
+	// connections that begin to send can cause.
 	minKickPause    = 5 * time.Second
 	minSleeperPause = time.Second
+	maxSleeperPause = 30 * time.Second
 )
 
 // readdPause is the pause after each time that an endpoint was added anew.
@@ -68,7 +69,7 @@ type readds struct {
 func (l *Loop) rearmable() ([]netstate.Endpoint, map[netip.Addr]wish) {
 	useful := map[netip.Addr]wish{}
 	var list []netstate.Endpoint
-	if l.plan.Guard.Withdraws() {
+	if l.plan.Guard.Withdraws() || !l.snap.MPTCP.Enabled || l.snap.MPTCP.UserspacePM {
 		return nil, useful
 	}
 	for _, w := range l.plan.Endpoints {
@@ -143,11 +144,17 @@ func (r *rearm) woken(now time.Time) {
 	if len(r.sleepers) == 0 {
 		return
 	}
-	t := r.look.Add(minSleeperPause)
+	t := r.look.Add(r.pause(now))
 	if t.Before(now) {
 		t = now
 	}
 	r.due = earlier(r.due, t)
+}
+
+// pause is how far apart the looks for sleepers are: the longer they sleep, the
+// less is asked of a host with many other connections.
+func (r *rearm) pause(now time.Time) time.Duration {
+	return min(max(minSleeperPause, now.Sub(r.event)/10), maxSleeperPause)
 }
 
 // rearmLook looks for connections that missed a subflow, if that is due, and

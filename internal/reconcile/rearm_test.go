@@ -171,7 +171,7 @@ func TestSilentConnection(t *testing.T) {
 		h.wantChanges()
 		h.answers(func(c netstate.Change) bool { return c.Op == netstate.EndpointAdd }, opened(1, ip1, ip2))
 		h.SetConnections(silent)
-		h.pass(2 * time.Second)
+		h.pass(maxSleeperPause)
 		h.wantChanges("add 192.0.2.1", "delete id 3")
 		rounds := h.rounds()
 		for range 1000 {
@@ -198,6 +198,15 @@ func TestSleeperCostsLittle(t *testing.T) {
 		}
 		if n := h.rounds() - rounds; n > 25 {
 			t.Errorf("%d rounds in ten seconds", n)
+		}
+		h.pass(time.Hour)
+		rounds = h.rounds()
+		for range 600 {
+			h.SetConnections(silent)
+			h.pass(time.Second)
+		}
+		if n := h.rounds() - rounds; n > 100 {
+			t.Errorf("%d rounds in ten minutes", n)
 		}
 	})
 }

@@ -67,7 +67,10 @@ func (l *Loop) take(now time.Time) (h netstate.Hints, at time.Time, event bool) 
 	if wasPoked {
 		l.rearm.woken(now)
 	}
-	if over(l.guard.due) || wasPoked && l.guard.watching(now) {
+	if wasPoked && l.guard.active {
+		l.guard.due = now
+	}
+	if over(l.guard.due) {
 		// What joins does so because somebody raised the limits, and the kernel
 		// tells of no change of them.
 		h.Merge(netstate.Hints{Kinds: netstate.KindEndpoints, Reason: "look beside the VPN"})
