@@ -39,10 +39,13 @@ type Ownership struct {
 	// Endpoints are ours by address; ID 0 means that the add was announced
 	// and its result is not known.
 	Endpoints map[netip.Addr]Endpoint
-	// LimitsFound are the limits before our first change, LimitsSet those that
-	// we set last; nil: never changed.
+	// LimitsFound are the limits that others left, LimitsSet those that we set
+	// last; nil: never changed.
 	LimitsFound *Limits
 	LimitsSet   *Limits
+	// LimitsBefore are those of ours that LimitsSet took the place of; a kill
+	// between the record and the change leaves them in the kernel. nil: none.
+	LimitsBefore *Limits
 	// Protocols are those under which we have made rules and routes that may be
 	// in the kernel still, whatever the configuration says now.
 	Protocols []uint8
@@ -58,6 +61,12 @@ func (o Ownership) OwnsRoute(protocol uint8, r Route) bool {
 // and those that were used before.
 func (o Ownership) OwnsRule(protocol uint8, r Rule) bool {
 	return OwnsRule(protocol, r) || slices.ContainsFunc(o.Protocols, func(p uint8) bool { return OwnsRule(p, r) })
+}
+
+// OwnsLimits tells whether the limits are what we made of them, as far as can be
+// known: they carry no mark.
+func (o Ownership) OwnsLimits(l Limits) bool {
+	return o.LimitsSet != nil && *o.LimitsSet == l || o.LimitsBefore != nil && *o.LimitsBefore == l
 }
 
 // OwnsEndpoint tells whether the record names the endpoint as ours. An implicit

@@ -73,7 +73,7 @@ func (b *builder) buildLimits() {
 // zeroed tells whether the limits are what a guard made of them.
 func (b *builder) zeroed() bool {
 	o := b.in.Owned
-	return o.LimitsFound != nil && o.LimitsSet != nil && *o.LimitsSet == netstate.Limits{} && b.snap.Limits == *o.LimitsSet
+	return o.LimitsFound != nil && b.snap.Limits == netstate.Limits{} && o.OwnsLimits(b.snap.Limits)
 }
 
 // isClient tells whether the host connects, on any of its links.

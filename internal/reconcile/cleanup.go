@@ -41,7 +41,7 @@ func removalOf(s *netstate.Snapshot, owned netstate.Ownership, r config.Routing)
 		d.Reason = reason
 		out.rest = append(out.rest, d)
 	}
-	if f, set := owned.LimitsFound, owned.LimitsSet; f != nil && set != nil && s.Limits == *set && *f != *set && s.MPTCP.Present {
+	if f := owned.LimitsFound; f != nil && owned.OwnsLimits(s.Limits) && s.Limits != *f && s.MPTCP.Present {
 		out.rest = append(out.rest, netstate.Change{Op: netstate.LimitsSet, Limits: *f, Reason: "as they were found"})
 	}
 	return out

@@ -13,8 +13,8 @@ type Record interface {
 	Settle(eps ...netstate.Endpoint) error
 	// Forget takes endpoints out that do not exist, or are not ours.
 	Forget(eps ...netstate.Endpoint) error
-	// SetLimits says which limits are about to be set, and which were found;
-	// what was found is kept from the first time only.
+	// SetLimits says which limits are about to be set, and which are there: if
+	// these are not of our making, they are what somebody wants back.
 	SetLimits(found, set netstate.Limits) error
 	// SetProtocols says under which protocols rules and routes of ours are made,
 	// or were and may be in the kernel still.

@@ -28,7 +28,9 @@ type document struct {
 	Endpoints   []endpoint `json:"endpoints"`
 	LimitsFound *limits    `json:"limits_found,omitempty"`
 	LimitsSet   *limits    `json:"limits_set,omitempty"`
-	Protocols   []int      `json:"protocols,omitempty"` // of rules and routes
+	// LimitsBefore is absent where the limits before LimitsSet were others'.
+	LimitsBefore *limits `json:"limits_before,omitempty"`
+	Protocols    []int   `json:"protocols,omitempty"` // of rules and routes
 }
 
 type endpoint struct {
@@ -47,7 +49,7 @@ func encode(o netstate.Ownership, bootID string, cookie uint64) ([]byte, error) 
 	d := document{
 		header:      header{Version: version, BootID: bootID, Namespace: cookie},
 		Endpoints:   make([]endpoint, 0, len(o.Endpoints)),
-		LimitsFound: (*limits)(o.LimitsFound), LimitsSet: (*limits)(o.LimitsSet),
+		LimitsFound: (*limits)(o.LimitsFound), LimitsSet: (*limits)(o.LimitsSet), LimitsBefore: (*limits)(o.LimitsBefore),
 	}
 	for _, p := range o.Protocols {
 		d.Protocols = append(d.Protocols, int(p))
@@ -84,7 +86,7 @@ func decode(b []byte, bootID string, cookie uint64) (netstate.Ownership, error) 
 	}
 	o := netstate.Ownership{
 		Known: true, Endpoints: make(map[netip.Addr]netstate.Endpoint, len(d.Endpoints)),
-		LimitsFound: (*netstate.Limits)(d.LimitsFound), LimitsSet: (*netstate.Limits)(d.LimitsSet),
+		LimitsFound: (*netstate.Limits)(d.LimitsFound), LimitsSet: (*netstate.Limits)(d.LimitsSet), LimitsBefore: (*netstate.Limits)(d.LimitsBefore),
 	}
 	for _, p := range d.Protocols {
 		if p < 5 || p > 254 { // below are the kernel's own (linux/rtnetlink.h)

@@ -126,11 +126,13 @@ func (s *Store) endpoints(eps []netstate.Endpoint, change func(map[netip.Addr]ne
 	return s.write()
 }
 
-// SetLimits says which limits are about to be set, and which were found; what
-// was found is kept from the first time only.
+// SetLimits says which limits are about to be set, and which are there. What is
+// not of our making is what somebody wants back.
 func (s *Store) SetLimits(found, set netstate.Limits) error {
-	if s.now.LimitsFound == nil {
-		s.now.LimitsFound = &found
+	if s.now.OwnsLimits(found) {
+		s.now.LimitsBefore = &found
+	} else {
+		s.now.LimitsFound, s.now.LimitsBefore = &found, nil
 	}
 	s.now.LimitsSet = &set
 	return s.write()

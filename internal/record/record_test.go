@@ -90,6 +90,8 @@ func TestLifeOfARecord(t *testing.T) {
 		},
 		LimitsFound: &netstate.Limits{Subflows: 2},
 		LimitsSet:   &netstate.Limits{Subflows: 8},
+		// A kill may leave these.
+		LimitsBefore: &netstate.Limits{Subflows: 4, AddAddrAccepted: 4},
 	}
 	for what, found := range map[string]netstate.Ownership{"in memory": s.Owned(), "on disk": mustOpen(t, dir).Owned()} {
 		if d := cmp.Diff(want, found, sameAddr); d != "" {
@@ -268,5 +270,35 @@ func BenchmarkWrite(b *testing.B) {
 	for b.Loop() {
 		id = id%2 + 1
 		must(b, s.Settle(ep("10.1.1.2", 2, id)))
+	}
+}
+
+// TestLimitsOfOthers keeps what others set last, and knows its own after a kill
+// between the record and the change.
+func TestLimitsOfOthers(t *testing.T) {
+	dir := t.TempDir()
+	s := mustOpen(t, dir)
+	limits := func(subflows, accepted uint32) netstate.Limits {
+		return netstate.Limits{Subflows: subflows, AddAddrAccepted: accepted}
+	}
+	found := func(what string, want netstate.Limits) {
+		t.Helper()
+		if got := mustOpen(t, dir).Owned().LimitsFound; got == nil || *got != want {
+			t.Errorf("%s: found are %v, wanted %v", what, got, want)
+		}
+	}
+	must(t, s.SetLimits(limits(2, 0), limits(2, 4)))
+	must(t, s.SetLimits(limits(2, 4), limits(3, 4)))
+	found("raised twice", limits(2, 0))
+	// Killed before the kernel was asked: 2 and 4 are still there.
+	must(t, mustOpen(t, dir).SetLimits(limits(2, 4), limits(3, 4)))
+	found("after a kill", limits(2, 0))
+	if o := mustOpen(t, dir).Owned(); !o.OwnsLimits(limits(2, 4)) || !o.OwnsLimits(limits(3, 4)) || o.OwnsLimits(limits(2, 0)) {
+		t.Errorf("ours are those that were set last and those before: %+v", o)
+	}
+	must(t, mustOpen(t, dir).SetLimits(limits(7, 0), limits(7, 4)))
+	found("others changed them", limits(7, 0))
+	if o := mustOpen(t, dir).Owned(); o.OwnsLimits(limits(2, 4)) || o.OwnsLimits(limits(3, 4)) {
+		t.Errorf("what others replaced is not ours any more: %+v", o)
 	}
 }
