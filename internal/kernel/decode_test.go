@@ -59,8 +59,10 @@ func TestDecodeRoute(t *testing.T) {
 		}), []string{"default via inet6 fe80::1 dev if2 table 100002 proto dhcp onlink"}},
 		{"cloned", build(rtmsg(10, 0, 254, 9, unix.RTM_F_CLONED), nil), nil},
 		{"header cut", rtmsg(2, 0, 254, 2, 0)[:8], nil},
-		{"attribute cut", append(build(rtmsg(2, 0, 254, 2, 0), func(m *messages) { m.u32(unix.RTA_OIF, 3) }), 9, 0, 1, 0, 1),
-			[]string{"default dev if3 proto kernel"}},
+		{
+			"attribute cut", append(build(rtmsg(2, 0, 254, 2, 0), func(m *messages) { m.u32(unix.RTA_OIF, 3) }), 9, 0, 1, 0, 1),
+			[]string{"default dev if3 proto kernel"},
+		},
 		{"address of the wrong family", build(rtmsg(2, 24, 254, 2, 0), func(m *messages) { m.ip(unix.RTA_DST, probe6) }), nil},
 		{"prefix too long", build(rtmsg(2, 99, 254, 2, 0), func(m *messages) { m.ip(unix.RTA_DST, probe4) }), nil},
 		{"another family", rtmsg(7, 0, 254, 2, 0), nil},
@@ -119,7 +121,8 @@ func TestDecodeRuleWords(t *testing.T) {
 			m.u32(unix.FRA_PRIORITY, 32765)
 			m.u8(unix.FRA_PROTOCOL, 78)
 		})},
-		{"from all not to 10.0.0.0/8 tos 0x10 fwmark 0x1/0xff iif eth0 oif eth1 l3mdev uidrange 5-9 ipproto 6 sport 1-9 dport 53/0xfff0 tun_id 7 dscp 10/0x38 suppress_ifgroup 3 realms 1/2 lookup main priority 0",
+		{
+			"from all not to 10.0.0.0/8 tos 0x10 fwmark 0x1/0xff iif eth0 oif eth1 l3mdev uidrange 5-9 ipproto 6 sport 1-9 dport 53/0xfff0 tun_id 7 dscp 10/0x38 suppress_ifgroup 3 realms 1/2 lookup main priority 0",
 			build(hdr(0, 8, 16, unix.FR_ACT_TO_TBL, unix.FIB_RULE_INVERT), func(m *messages) {
 				m.ip(unix.FRA_DST, netip.MustParseAddr("10.0.0.0"))
 				m.u32(unix.FRA_SUPPRESS_PREFIXLEN, ^uint32(0))
@@ -139,7 +142,8 @@ func TestDecodeRuleWords(t *testing.T) {
 				m.u8(fraDSCPMask, 0x38)
 				m.u32(unix.FRA_SUPPRESS_IFGROUP, 3)
 				m.u32(unix.FRA_FLOW, 1<<16|2)
-			})},
+			}),
+		},
 		{"from all attribute-99 0x0102 lookup main priority 0", build(hdr(0, 0, 0, unix.FR_ACT_TO_TBL, 0), func(m *messages) { m.bytes(99, []byte{1, 2}) })},
 	} {
 		r, ok := decodeRule(c.b)

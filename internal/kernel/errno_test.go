@@ -18,8 +18,14 @@ func TestMeaningOf(t *testing.T) {
 		err  error
 		want Meaning
 	}{
-		{unix.EPERM, Permission}, {unix.EBUSY, Transient}, {unix.ENODEV, Gone}, {unix.EEXIST, InTheWay}, {unix.EINVAL, Other},
-		{fmt.Errorf("x: %w", reply{errno: unix.ENOBUFS}), Transient}, {errInterrupted, Transient}, {errors.New("x"), Other},
+		{unix.EPERM, Permission},
+		{unix.EBUSY, Transient},
+		{unix.ENODEV, Gone},
+		{unix.EEXIST, InTheWay},
+		{unix.EINVAL, Other},
+		{fmt.Errorf("x: %w", reply{errno: unix.ENOBUFS}), Transient},
+		{errInterrupted, Transient},
+		{errors.New("x"), Other},
 	} {
 		if got := MeaningOf(c.err); got != c.want {
 			t.Errorf("%v: %d, want %d", c.err, got, c.want)

@@ -39,7 +39,8 @@ func TestOutboundByTunnel(t *testing.T) {
 			{
 				"split tunnel",
 				[]string{"route add 10.0.0.0/8 dev tun0", "route add 2.16.128.0/17 dev tun0", "-6 route add fd00::/8 dev tun0"},
-				[]string{"route del 10.0.0.0/8", "route del 2.16.128.0/17", "-6 route del fd00::/8"}, plain,
+				[]string{"route del 10.0.0.0/8", "route del 2.16.128.0/17", "-6 route del fd00::/8"},
+				plain,
 			},
 			{
 				"OpenVPN's two halves",
@@ -54,16 +55,21 @@ func TestOutboundByTunnel(t *testing.T) {
 				leaves{netstate.IPv4: {eth0, eth0}, netstate.IPv6: {tun0, tun0}},
 			},
 			{
-				"one half", []string{"route add 128.0.0.0/1 via 10.88.0.1"}, []string{"route del 128.0.0.0/1"},
+				"one half",
+				[]string{"route add 128.0.0.0/1 via 10.88.0.1"},
+				[]string{"route del 128.0.0.0/1"},
 				leaves{netstate.IPv4: {eth0, tun0}, netstate.IPv6: {eth0, eth0}},
 			},
 			{
-				"default with a better metric", []string{"route add default dev tun0 metric 50"}, []string{"route del default dev tun0"},
+				"default with a better metric",
+				[]string{"route add default dev tun0 metric 50"},
+				[]string{"route del default dev tun0"},
 				leaves{netstate.IPv4: {tun0, tun0}, netstate.IPv6: {eth0, eth0}},
 			},
 			{"default with a worse metric", []string{"route add default dev tun0 metric 200"}, []string{"route del default dev tun0"}, plain},
 			{
-				"wg-quick", []string{
+				"wg-quick",
+				[]string{
 					"route add default dev tun0 table 51820", "rule add not fwmark 51820 table 51820", "rule add table main suppress_prefixlength 0",
 					"-6 route add default dev tun0 table 51820", "-6 rule add not fwmark 51820 table 51820", "-6 rule add table main suppress_prefixlength 0",
 				},
@@ -73,14 +79,18 @@ func TestOutboundByTunnel(t *testing.T) {
 			{
 				"wg-quick for marked traffic only",
 				[]string{"rule add fwmark 51820 table 51820", "rule add iif eth1 table 51820"},
-				[]string{"rule del fwmark 51820 table 51820", "rule del iif eth1 table 51820"}, plain,
+				[]string{"rule del fwmark 51820 table 51820", "rule del iif eth1 table 51820"},
+				plain,
 			},
 			{
-				"IPv6 only", []string{"-6 route add default dev tun0 metric 50"}, []string{"-6 route del default dev tun0"},
+				"IPv6 only",
+				[]string{"-6 route add default dev tun0 metric 50"},
+				[]string{"-6 route del default dev tun0"},
 				leaves{netstate.IPv4: {eth0, eth0}, netstate.IPv6: {tun0, tun0}},
 			},
 			{
-				"kill switch", []string{"route add blackhole 0.0.0.0/1", "-6 route add unreachable default metric 5"},
+				"kill switch",
+				[]string{"route add blackhole 0.0.0.0/1", "-6 route add unreachable default metric 5"},
 				[]string{"route del blackhole 0.0.0.0/1", "-6 route del unreachable default metric 5"},
 				leaves{netstate.IPv4: {0, eth0}},
 			},

@@ -32,7 +32,7 @@ const (
 	longPause  = 5 * time.Second
 )
 
-// ErrNamespace: the calling thread is in another network namespace than the
+// ErrNamespace says that the calling thread is in another network namespace than the
 // one that was opened.
 var ErrNamespace = errors.New("the thread is in another network namespace")
 
@@ -112,7 +112,7 @@ func (w *Watcher) again(ctx context.Context, cause error) (*subscription, error)
 			return s, nil
 		}
 		if errors.Is(err, ErrNamespace) {
-			return nil, fmt.Errorf("subscribe to network changes again after %v: %w", cause, err)
+			return nil, fmt.Errorf("subscribe to network changes again after %w: %w", cause, err)
 		}
 		if err := sleep(ctx, pause); err != nil {
 			return nil, err

@@ -263,16 +263,25 @@ func TestDecodeEvent(t *testing.T) {
 			Backup: true, ServerSide: true, Flags: EventDenyJoinID0 | EventServerSide, IfIndex: 9, Errno: unix.ECONNRESET,
 			Reset: true, ResetReason: 6, ResetFlags: 1, Timeout: 5 * time.Millisecond,
 		}, `[       SF_CLOSED] token=00001234 remid=2 locid=1 local=10.0.0.1:1000 remote=10.0.0.2:2000 backup ifindex=9 error="connection reset by peer" reset_reason=6 reset_flags=0x1 server_side`},
-		{"token alone", eventBytes(EventClosed, func(m *message) { m.u32(evToken, 1) }),
-			Event{Type: EventClosed, Token: 1}, "[          CLOSED] token=00000001"},
-		{"announced address without port", eventBytes(EventAnnounced, func(m *message) {
-			m.u32(evToken, 1)
-			m.u8(evRemoteID, 0)
-			copy(m.attr(evRemote4, 4), []byte{10, 0, 0, 9})
-		}), Event{Type: EventAnnounced, Token: 1, Remote: netip.MustParseAddrPort("10.0.0.9:0")},
-			"[       ANNOUNCED] token=00000001 remid=0 remote=10.0.0.9:0"},
-		{"server side of older kernels", eventBytes(EventCreated, func(m *message) { m.u8(evServerSide, 1) }),
-			Event{Type: EventCreated, ServerSide: true}, "[         CREATED] server_side"},
+		{
+			"token alone", eventBytes(EventClosed, func(m *message) { m.u32(evToken, 1) }),
+			Event{Type: EventClosed, Token: 1},
+			"[          CLOSED] token=00000001",
+		},
+		{
+			"announced address without port", eventBytes(EventAnnounced, func(m *message) {
+				m.u32(evToken, 1)
+				m.u8(evRemoteID, 0)
+				copy(m.attr(evRemote4, 4), []byte{10, 0, 0, 9})
+			}),
+			Event{Type: EventAnnounced, Token: 1, Remote: netip.MustParseAddrPort("10.0.0.9:0")},
+			"[       ANNOUNCED] token=00000001 remid=0 remote=10.0.0.9:0",
+		},
+		{
+			"server side of older kernels", eventBytes(EventCreated, func(m *message) { m.u8(evServerSide, 1) }),
+			Event{Type: EventCreated, ServerSide: true},
+			"[         CREATED] server_side",
+		},
 	} {
 		got, ok := decodeEvent(tc.b)
 		if !ok || got != tc.want {

@@ -151,11 +151,11 @@ func (c *Client) addEndpoint(e Endpoint) error {
 // whyNotAdded tells apart the three causes that kernels such as 6.1 report alike. An address that an implicit
 // endpoint has, asked for with an id, is none of them.
 func (c *Client) whyNotAdded(e Endpoint) error {
-	list, err := c.Endpoints()
-	if err != nil {
-		return nil
+	list, unknown := c.Endpoints()
+	var meaning error
+	if unknown == nil {
+		meaning = ErrFull
 	}
-	var meaning error = ErrFull
 	for _, x := range list {
 		switch {
 		case x.Addr.Unmap() == e.Addr.Unmap() && (x.Port == 0 || e.Port == 0 || x.Port == e.Port):

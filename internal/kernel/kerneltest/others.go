@@ -214,8 +214,8 @@ func (f *Fake) DelRule(r netstate.Rule) {
 	f.emit(netstate.Hints{Kinds: netstate.KindRules, Reason: "rule removed: " + r.Text()})
 }
 
-// AddEndpoint, DelEndpoint and SetLimits are what somebody else does to the
-// path manager: no event is ever sent for it.
+// AddEndpoint adds an endpoint as somebody else would. No event is ever sent for
+// what is done to the path manager.
 func (f *Fake) AddEndpoint(e netstate.Endpoint) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
