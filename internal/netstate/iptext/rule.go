@@ -22,7 +22,7 @@ func Rule(line string) (netstate.Rule, error) {
 		w = w[1:]
 	}
 	if len(w) == 0 {
-		return r, fmt.Errorf("want PRIORITY:")
+		return r, fmt.Errorf("want a priority and a colon")
 	}
 	prio, err := strconv.ParseUint(strings.TrimSuffix(w[0], ":"), 10, 32)
 	if err != nil {
