@@ -35,37 +35,63 @@ func owned(eps ...netstate.Endpoint) func(*Input) {
 
 func TestAddressChoice(t *testing.T) {
 	for _, c := range []planCase{
-		{name: "the kernel's choice", have: oneLink + "addr 10.1.1.2/24 dev eth0\naddr 10.1.1.3/24 dev eth0 secondary\npreferred 10.1.1.3 dev eth0",
-			want: "endpoint 10.1.1.3 dev eth0 subflow"},
-		{name: "the kernel's choice is on another link: src", have: oneLink + "addr 10.1.1.2/24 dev eth0\naddr 10.1.1.3/24 dev eth0\nroute default via 10.1.1.9 dev eth0 metric 5 src 10.1.1.3\npreferred 10.9.9.9 dev eth0",
-			want: "endpoint 10.1.1.3 dev eth0 subflow"},
-		{name: "first usable, no link-local", have: oneLink + "addr 169.254.3.4/16 dev eth0\naddr 10.1.1.2/24 dev eth0",
-			want: "endpoint 10.1.1.2 dev eth0 subflow"},
-		{name: "not deprecated before deprecated, global before unique-local", have: oneLink6 +
-			"addr fd00::2/64 dev eth0\naddr 2001:db8::2/64 dev eth0 deprecated\naddr 2001:db8::3/64 dev eth0",
-			want: "endpoint 2001:db8::3 dev eth0 subflow"},
-		{name: "unique-local alone", have: oneLink6 + "addr fd00::2/64 dev eth0\naddr fe80::2/64 dev eth0",
-			want: "endpoint fd00::2 dev eth0 subflow"},
-		{name: "point-to-point: the local address", have: "link 2 ppp0 kind ppp p2p\naddr 10.64.1.2 peer 10.64.64.64 dev ppp0\nroute default dev ppp0",
-			want: "endpoint 10.64.1.2 dev ppp0 subflow"},
-		{name: "an endpoint of ours stays", have: oneLink6 + "addr 2001:db8::2/64 dev eth0 temporary\naddr 2001:db8::3/64 dev eth0 temporary\npreferred 2001:db8::3 dev eth0\nendpoint 2001:db8::2 dev eth0 id 4 subflow",
+		{
+			name: "the kernel's choice", have: oneLink + "addr 10.1.1.2/24 dev eth0\naddr 10.1.1.3/24 dev eth0 secondary\npreferred 10.1.1.3 dev eth0",
+			want: "endpoint 10.1.1.3 dev eth0 subflow",
+		},
+		{
+			name: "the kernel's choice is on another link: src", have: oneLink + "addr 10.1.1.2/24 dev eth0\naddr 10.1.1.3/24 dev eth0\nroute default via 10.1.1.9 dev eth0 metric 5 src 10.1.1.3\npreferred 10.9.9.9 dev eth0",
+			want: "endpoint 10.1.1.3 dev eth0 subflow",
+		},
+		{
+			name: "first usable, no link-local", have: oneLink + "addr 169.254.3.4/16 dev eth0\naddr 10.1.1.2/24 dev eth0",
+			want: "endpoint 10.1.1.2 dev eth0 subflow",
+		},
+		{
+			name: "not deprecated before deprecated, global before unique-local", have: oneLink6 +
+				"addr fd00::2/64 dev eth0\naddr 2001:db8::2/64 dev eth0 deprecated\naddr 2001:db8::3/64 dev eth0",
+			want: "endpoint 2001:db8::3 dev eth0 subflow",
+		},
+		{
+			name: "unique-local alone", have: oneLink6 + "addr fd00::2/64 dev eth0\naddr fe80::2/64 dev eth0",
+			want: "endpoint fd00::2 dev eth0 subflow",
+		},
+		{
+			name: "point-to-point: the local address", have: "link 2 ppp0 kind ppp p2p\naddr 10.64.1.2 peer 10.64.64.64 dev ppp0\nroute default dev ppp0",
+			want: "endpoint 10.64.1.2 dev ppp0 subflow",
+		},
+		{
+			name: "an endpoint of ours stays", have: oneLink6 + "addr 2001:db8::2/64 dev eth0 temporary\naddr 2001:db8::3/64 dev eth0 temporary\npreferred 2001:db8::3 dev eth0\nendpoint 2001:db8::2 dev eth0 id 4 subflow",
 			mod:  owned(netstate.Endpoint{Addr: netip.MustParseAddr("2001:db8::2"), Link: 2, ID: 4}),
-			want: "endpoint 2001:db8::2 dev eth0 subflow"},
-		{name: "until it is deprecated", have: oneLink6 + "addr 2001:db8::2/64 dev eth0 temporary deprecated\naddr 2001:db8::3/64 dev eth0 temporary\npreferred 2001:db8::3 dev eth0\nendpoint 2001:db8::2 dev eth0 id 4 subflow",
+			want: "endpoint 2001:db8::2 dev eth0 subflow",
+		},
+		{
+			name: "until it is deprecated", have: oneLink6 + "addr 2001:db8::2/64 dev eth0 temporary deprecated\naddr 2001:db8::3/64 dev eth0 temporary\npreferred 2001:db8::3 dev eth0\nendpoint 2001:db8::2 dev eth0 id 4 subflow",
 			mod:  owned(netstate.Endpoint{Addr: netip.MustParseAddr("2001:db8::2"), Link: 2, ID: 4}),
-			want: "endpoint 2001:db8::3 dev eth0 subflow"},
-		{name: "a foreign endpoint satisfies", have: oneLink + "addr 10.1.1.2/24 dev eth0\naddr 10.1.1.3/24 dev eth0\npreferred 10.1.1.2 dev eth0\nendpoint 10.1.1.3 dev eth0 id 9 signal",
-			want: "endpoint 10.1.1.3 dev eth0 subflow"},
-		{name: "all addresses", have: oneLink + "addr 10.1.1.2/24 dev eth0\naddr 10.1.1.3/24 dev eth0\npreferred 10.1.1.3 dev eth0",
+			want: "endpoint 2001:db8::3 dev eth0 subflow",
+		},
+		{
+			name: "a foreign endpoint satisfies", have: oneLink + "addr 10.1.1.2/24 dev eth0\naddr 10.1.1.3/24 dev eth0\npreferred 10.1.1.2 dev eth0\nendpoint 10.1.1.3 dev eth0 id 9 signal",
+			want: "endpoint 10.1.1.3 dev eth0 subflow",
+		},
+		{
+			name: "all addresses", have: oneLink + "addr 10.1.1.2/24 dev eth0\naddr 10.1.1.3/24 dev eth0\npreferred 10.1.1.3 dev eth0",
 			mod:  func(in *Input) { in.Config.Links = []config.LinkEntry{{Addresses: ptr(config.AddressesAll)}} },
-			want: "endpoint 10.1.1.3 dev eth0 subflow\nendpoint 10.1.1.2 dev eth0 subflow"},
-		{name: "cellular is backup", have: "link 2 wwan0 type wwan\naddr 10.1.1.2/24 dev wwan0\nroute default via 10.1.1.1 dev wwan0",
-			want: "endpoint 10.1.1.2 dev wwan0 subflow backup"},
-		{name: "the same address on two links", have: twoSubnets + "addr 10.1.1.2/24 dev eth1",
-			want: "endpoint 10.1.1.2 dev eth0 subflow\nendpoint 10.1.2.2 dev eth1 subflow\nfinding same-address 10.1.1.2"},
-		{name: "server: private beside public", have: twoSubnets + "addr 198.51.100.7/24 dev eth0",
+			want: "endpoint 10.1.1.3 dev eth0 subflow\nendpoint 10.1.1.2 dev eth0 subflow",
+		},
+		{
+			name: "cellular is backup", have: "link 2 wwan0 type wwan\naddr 10.1.1.2/24 dev wwan0\nroute default via 10.1.1.1 dev wwan0",
+			want: "endpoint 10.1.1.2 dev wwan0 subflow backup",
+		},
+		{
+			name: "the same address on two links", have: twoSubnets + "addr 10.1.1.2/24 dev eth1",
+			want: "endpoint 10.1.1.2 dev eth0 subflow\nendpoint 10.1.2.2 dev eth1 subflow\nfinding same-address 10.1.1.2",
+		},
+		{
+			name: "server: private beside public", have: twoSubnets + "addr 198.51.100.7/24 dev eth0",
 			mod:  func(in *Input) { in.Config.Role = config.RoleServer },
-			want: "endpoint 198.51.100.7 dev eth0 signal"},
+			want: "endpoint 198.51.100.7 dev eth0 signal",
+		},
 		{name: "no kernel support", have: twoSubnets + "mptcp absent", want: "finding mptcp-absent kernel"},
 		{name: "switched off", have: oneLink + "addr 10.1.1.2/24 dev eth0\nmptcp disabled", want: "endpoint 10.1.1.2 dev eth0 subflow\nfinding mptcp-disabled kernel"},
 	} {
@@ -84,7 +110,8 @@ func TestSlots(t *testing.T) {
 	}
 	b.WriteString("addr 10.1.2.2/24 dev eth1\nroute default via 10.1.1.1 dev eth0 metric 1\nroute default via 10.1.2.1 dev eth1 metric 2\n")
 	b.WriteString("mptcp slots 4\nendpoint 10.1.1.20 dev eth0 id 1 subflow\nendpoint 192.0.2.1 id 7 signal\n")
-	planCase{have: b.String(), only: []string{"endpoint", "limits"},
+	planCase{
+		have: b.String(), only: []string{"endpoint", "limits"},
 		mod: func(in *Input) {
 			owned(netstate.Endpoint{Addr: netip.MustParseAddr("10.1.1.20"), Link: 2, ID: 1})(in)
 			in.Config.Links = []config.LinkEntry{{Name: "eth0", Addresses: ptr(config.AddressesAll)}}
@@ -92,19 +119,24 @@ func TestSlots(t *testing.T) {
 			endpoint 10.1.1.20 dev eth0 subflow
 			endpoint 10.1.2.2 dev eth1 subflow
 			endpoint 10.1.1.10 dev eth0 subflow
-			limits subflows 4 add_addr_accepted 4`}.run(t)
+			limits subflows 4 add_addr_accepted 4`,
+	}.run(t)
 }
 
 func TestLimits(t *testing.T) {
 	for _, c := range []planCase{
 		{name: "never lowered", have: twoSubnets + "limits subflows 7 add_addr_accepted 8", want: "limits subflows 7 add_addr_accepted 8"},
-		{name: "the server accepts no addresses", have: twoSubnets, mod: func(in *Input) { in.Config.Role = config.RoleServer },
-			want: "limits subflows 2 add_addr_accepted 0"},
+		{
+			name: "the server accepts no addresses", have: twoSubnets, mod: func(in *Input) { in.Config.Role = config.RoleServer },
+			want: "limits subflows 2 add_addr_accepted 0",
+		},
 		{name: "keep", have: twoSubnets, mod: func(in *Input) { in.Config.Limits.Mode = config.LimitsKeep }, want: ""},
-		{name: "numbers, at most the maximum", have: twoSubnets, want: "limits subflows 8 add_addr_accepted 1",
+		{
+			name: "numbers, at most the maximum", have: twoSubnets, want: "limits subflows 8 add_addr_accepted 1",
 			mod: func(in *Input) {
 				in.Config.Limits = config.Limits{Mode: config.LimitsFixed, Values: netstate.Limits{Subflows: 99, AddAddrAccepted: 1}}
-			}},
+			},
+		},
 	} {
 		c.only = []string{"limits"}
 		t.Run(c.name, c.run)

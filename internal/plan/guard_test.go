@@ -34,28 +34,36 @@ func TestGuard(t *testing.T) {
 			endpoint 10.1.1.2 dev eth0 subflow
 			endpoint 10.1.2.2 dev eth1 subflow
 			limits subflows 2 add_addr_accepted 4`},
-		{name: "backup", have: withTunnel + "outbound 4 tun0 tun0", only: []string{"endpoint", "limits", "finding"},
+		{
+			name: "backup", have: withTunnel + "outbound 4 tun0 tun0", only: []string{"endpoint", "limits", "finding"},
 			mod: func(in *Input) { ours(in); in.Config.VPN = config.VPNBackup }, want: `
 			endpoint 10.1.1.2 dev eth0 subflow backup
 			endpoint 10.1.2.2 dev eth1 subflow backup
 			limits subflows 2 add_addr_accepted 4
-			finding vpn-backup tun0`},
-		{name: "ignore", have: withTunnel + "outbound 4 tun0 tun0", only: []string{"endpoint", "finding"},
+			finding vpn-backup tun0`,
+		},
+		{
+			name: "ignore", have: withTunnel + "outbound 4 tun0 tun0", only: []string{"endpoint", "finding"},
 			mod: func(in *Input) { ours(in); in.Config.VPN = config.VPNIgnore }, want: `
 			endpoint 10.1.1.2 dev eth0 subflow
 			endpoint 10.1.2.2 dev eth1 subflow
-			finding vpn-ignored tun0`},
-		{name: "over again: limits as found", have: withTunnel + "outbound 4 eth0 eth0\nlimits subflows 0 add_addr_accepted 0", only: []string{"limits"},
+			finding vpn-ignored tun0`,
+		},
+		{
+			name: "over again: limits as found", have: withTunnel + "outbound 4 eth0 eth0\nlimits subflows 0 add_addr_accepted 0", only: []string{"limits"},
 			mod: func(in *Input) {
 				ours(in)
 				in.Owned.LimitsFound, in.Owned.LimitsSet = &netstate.Limits{Subflows: 5}, &netstate.Limits{}
-			}, want: "limits subflows 5 add_addr_accepted 4"},
-		{name: "over again: kept limits come back", have: withTunnel + "outbound 4 eth0 eth0\nlimits subflows 0 add_addr_accepted 0", only: []string{"limits"},
+			}, want: "limits subflows 5 add_addr_accepted 4",
+		},
+		{
+			name: "over again: kept limits come back", have: withTunnel + "outbound 4 eth0 eth0\nlimits subflows 0 add_addr_accepted 0", only: []string{"limits"},
 			mod: func(in *Input) {
 				ours(in)
 				in.Config.Limits.Mode = config.LimitsKeep
 				in.Owned.LimitsFound, in.Owned.LimitsSet = &netstate.Limits{Subflows: 5}, &netstate.Limits{}
-			}, want: "limits subflows 5 add_addr_accepted 0"},
+			}, want: "limits subflows 5 add_addr_accepted 0",
+		},
 	} {
 		if c.only == nil {
 			c.only = []string{"rule", "endpoint", "limits", "finding"}

@@ -173,17 +173,22 @@ func TestUplinks(t *testing.T) {
 		{name: "expired", have: "link 2 eth0\naddr 2001:db8::2/64 dev eth0\nroute default via fe80::1 dev eth0 proto ra expired", want: none},
 		{name: "marked table", have: "link 2 eth0\naddr 10.1.1.2/24 dev eth0\nroute default via 10.1.1.1 dev eth0 table 7\nrule 10: from all fwmark 0x1 lookup 7", want: none},
 		{name: "vrf", have: "link 2 eth0 master 3 port vrf\nlink 3 red kind vrf\naddr 10.1.1.2/24 dev eth0\nroute default via 10.1.1.1 dev eth0 table 7\nrule 1000: from all l3mdev lookup 7", want: none},
-		{name: "table by source",
+		{
+			name: "table by source",
 			have: "link 2 eth0\naddr 10.1.1.2/24 dev eth0\nroute default via 10.1.1.1 dev eth0 table 7\nrule 10: from 10.1.1.0/24 lookup 7",
 			only: []string{"rule", "route"}, want: `
 				route default via 10.1.1.1 dev eth0 table 100002 proto 77 onlink
 				rule 32765: from 10.1.1.2 lookup main suppress_prefixlength 0 proto 77
-				rule 32765: from 10.1.1.2 lookup 100002 proto 77`},
-		{name: "lease", have: "link 2 eth0\naddr 10.1.1.2/24 dev eth0\nroute 10.1.1.0/24 dev eth0 proto kernel\nlease 10.1.1.1 dev eth0",
+				rule 32765: from 10.1.1.2 lookup 100002 proto 77`,
+		},
+		{
+			name: "lease", have: "link 2 eth0\naddr 10.1.1.2/24 dev eth0\nroute 10.1.1.0/24 dev eth0 proto kernel\nlease 10.1.1.1 dev eth0",
 			only: []string{"route"}, want: `
 				route 10.1.1.0/24 dev eth0 table 100002 proto 77
-				route default via 10.1.1.1 dev eth0 table 100002 proto 77 metric 1024`},
-		{name: "several defaults of one metric", have: `
+				route default via 10.1.1.1 dev eth0 table 100002 proto 77 metric 1024`,
+		},
+		{
+			name: "several defaults of one metric", have: `
 				link 2 eth0
 				addr 2001:db8::2/64 dev eth0
 				route default via fe80::3 dev eth0 proto ra pref low
@@ -192,8 +197,10 @@ func TestUplinks(t *testing.T) {
 			only: []string{"route"}, want: `
 				route default via fe80::2 dev eth0 table 100002 proto 77 metric 1024 pref high
 				route default via fe80::1 dev eth0 table 100002 proto 77 metric 1025
-				route default via fe80::3 dev eth0 table 100002 proto 77 metric 1026 pref low`},
-		{name: "ECMP of two links", have: `
+				route default via fe80::3 dev eth0 table 100002 proto 77 metric 1026 pref low`,
+		},
+		{
+			name: "ECMP of two links", have: `
 				link 2 eth0
 				link 3 eth1
 				addr 10.1.1.2/24 dev eth0
@@ -202,9 +209,12 @@ func TestUplinks(t *testing.T) {
 				route default via 10.1.2.1 dev eth1 multipath`,
 			only: []string{"route"}, want: `
 				route default via 10.1.1.1 dev eth0 table 100002 proto 77 onlink
-				route default via 10.1.2.1 dev eth1 table 100003 proto 77 onlink`},
-		{name: "IPv4 by an IPv6 gateway", have: "link 2 eth0\naddr 10.1.1.2/32 dev eth0\nroute default via inet6 fe80::1 dev eth0",
-			only: []string{"route"}, want: "route default via inet6 fe80::1 dev eth0 table 100002 proto 77"},
+				route default via 10.1.2.1 dev eth1 table 100003 proto 77 onlink`,
+		},
+		{
+			name: "IPv4 by an IPv6 gateway", have: "link 2 eth0\naddr 10.1.1.2/32 dev eth0\nroute default via inet6 fe80::1 dev eth0",
+			only: []string{"route"}, want: "route default via inet6 fe80::1 dev eth0 table 100002 proto 77",
+		},
 	} {
 		t.Run(c.name, c.run)
 	}
@@ -214,13 +224,15 @@ func TestCarrier(t *testing.T) {
 	noCarrier := strings.Replace(twoSubnets, "link 2 eth0", "link 2 eth0 no-carrier", 1)
 	both := strings.Replace(noCarrier, "link 3 eth1", "link 3 eth1 no-carrier", 1)
 	for _, c := range []planCase{
-		{name: "in grace: rules stay, endpoint goes", have: noCarrier, only: []string{"rule", "endpoint"},
+		{
+			name: "in grace: rules stay, endpoint goes", have: noCarrier, only: []string{"rule", "endpoint"},
 			mod: func(in *Input) { in.Grace = map[int]bool{2: true} }, want: `
 				rule 32765: from 10.1.1.2 lookup main suppress_prefixlength 0 proto 77
 				rule 32765: from 10.1.1.2 lookup 100002 proto 77
 				rule 32765: from 10.1.2.2 lookup main suppress_prefixlength 0 proto 77
 				rule 32765: from 10.1.2.2 lookup 100003 proto 77
-				endpoint 10.1.2.2 dev eth1 subflow`},
+				endpoint 10.1.2.2 dev eth1 subflow`,
+		},
 		{name: "after grace: rules go", have: noCarrier, only: []string{"rule", "endpoint"}, want: `
 				rule 32765: from 10.1.2.2 lookup main suppress_prefixlength 0 proto 77
 				rule 32765: from 10.1.2.2 lookup 100003 proto 77
@@ -230,8 +242,10 @@ func TestCarrier(t *testing.T) {
 				rule 32765: from 10.1.1.2 lookup 100002 proto 77
 				rule 32765: from 10.1.2.2 lookup main suppress_prefixlength 0 proto 77
 				rule 32765: from 10.1.2.2 lookup 100003 proto 77`},
-		{name: "held back", have: twoSubnets, only: []string{"endpoint"},
-			mod: func(in *Input) { in.Hold = map[int]string{3: "flapping"} }, want: `endpoint 10.1.1.2 dev eth0 subflow`},
+		{
+			name: "held back", have: twoSubnets, only: []string{"endpoint"},
+			mod: func(in *Input) { in.Hold = map[int]string{3: "flapping"} }, want: `endpoint 10.1.1.2 dev eth0 subflow`,
+		},
 	} {
 		t.Run(c.name, c.run)
 	}
@@ -239,7 +253,8 @@ func TestCarrier(t *testing.T) {
 
 func TestLongestMatch(t *testing.T) {
 	for _, c := range []planCase{
-		{name: "container network inside a shared prefix", have: `
+		{
+			name: "container network inside a shared prefix", have: `
 				link 2 eth0
 				link 3 eth1
 				link 4 docker0 kind bridge
@@ -262,8 +277,10 @@ func TestLongestMatch(t *testing.T) {
 				route 172.16.0.0/12 dev eth1 table 100003 proto 77
 				route default via 172.16.0.1 dev eth1 table 100003 proto 77 metric 2
 				route throw 172.17.0.0/16 table 100003 proto 77
-				route throw 172.18.0.0/16 table 100003 proto 77`},
-		{name: "error default in main", have: `
+				route throw 172.18.0.0/16 table 100003 proto 77`,
+		},
+		{
+			name: "error default in main", have: `
 				link 2 eth0
 				link 4 docker0 kind bridge
 				addr 10.1.1.2/24 dev eth0
@@ -279,7 +296,8 @@ func TestLongestMatch(t *testing.T) {
 				rule 32765: from 10.1.1.2 lookup 100002 proto 77
 				endpoint 10.1.1.2 dev eth0 subflow
 				limits subflows 2 add_addr_accepted 4
-				finding error-default eth0`},
+				finding error-default eth0`,
+		},
 	} {
 		t.Run(c.name, c.run)
 	}

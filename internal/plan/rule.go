@@ -66,8 +66,10 @@ func (b *builder) mainDecides(u *uplink, ip netip.Addr) string {
 func (b *builder) ruleSet(u *uplink, ip netip.Addr) []netstate.Rule {
 	rt := b.in.Config.Routing
 	rule := func(table uint32, suppress int32, protocol uint8) netstate.Rule {
-		return netstate.Rule{Family: u.Family, Priority: rt.Priority, From: netip.PrefixFrom(ip, ip.BitLen()),
-			Action: netstate.ActLookup, Table: table, Suppress: suppress, Protocol: protocol}
+		return netstate.Rule{
+			Family: u.Family, Priority: rt.Priority, From: netip.PrefixFrom(ip, ip.BitLen()),
+			Action: netstate.ActLookup, Table: table, Suppress: suppress, Protocol: protocol,
+		}
 	}
 	var set []netstate.Rule
 	if len(u.Shared) > 0 {

@@ -160,8 +160,10 @@ func (b *builder) findDefaults(u *uplink) {
 		return
 	}
 	u.synthetic = true
-	u.defaults = []netstate.Route{{Family: u.Family, Table: netstate.TableMain, Dst: u.Family.Default(),
-		Type: netstate.Unicast, Link: u.Link, Gateway: gw, Metric: syntheticMetric}}
+	u.defaults = []netstate.Route{{
+		Family: u.Family, Table: netstate.TableMain, Dst: u.Family.Default(),
+		Type: netstate.Unicast, Link: u.Link, Gateway: gw, Metric: syntheticMetric,
+	}}
 }
 
 // defaultsIn are the default routes of the link in one table, best first.

@@ -20,8 +20,10 @@ func (p *parser) link(w []string) error {
 	if err != nil {
 		return err
 	}
-	l := netstate.Link{Index: i, Name: w[1], Type: 1, MTU: 1500,
-		Flags: netstate.FlagUp | netstate.FlagLowerUp | netstate.FlagMulticast, OperState: 6}
+	l := netstate.Link{
+		Index: i, Name: w[1], Type: 1, MTU: 1500,
+		Flags: netstate.FlagUp | netstate.FlagLowerUp | netstate.FlagMulticast, OperState: 6,
+	}
 	for k := 2; k < len(w); k++ {
 		arg := ""
 		if k+1 < len(w) {

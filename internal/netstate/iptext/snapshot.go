@@ -90,8 +90,10 @@ func withStanding(rules []netstate.Rule) []netstate.Rule {
 }
 
 func lookup(f netstate.Family, prio, table uint32) netstate.Rule {
-	return netstate.Rule{Family: f, Priority: prio, Action: netstate.ActLookup, Table: table,
-		Suppress: netstate.NoSuppress, Protocol: netstate.ProtoKernel}
+	return netstate.Rule{
+		Family: f, Priority: prio, Action: netstate.ActLookup, Table: table,
+		Suppress: netstate.NoSuppress, Protocol: netstate.ProtoKernel,
+	}
 }
 
 // insertRule puts a rule behind all of its priority, as the kernel does.
