@@ -56,9 +56,8 @@ func run(args []string, stdout, stderr io.Writer) int {
 	}
 	cfg, files, err := config.Load(f.config)
 	if err != nil {
-		for line := range strings.Lines(err.Error()) {
-			fmt.Fprintf(stderr, "subflowd: %s\n", strings.TrimRight(line, "\n"))
-		}
+		// Without the program's name before each line: editors find the places.
+		fmt.Fprintln(stderr, err)
 		return exitUsage
 	}
 	if f.checkConfig {

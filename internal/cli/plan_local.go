@@ -32,7 +32,7 @@ func localPlan(configFile, stateDir string) (*status.Plan, error) {
 	var snap *netstate.Snapshot
 	var conns []netstate.Connection
 	if err := inNamespace(cfg, owned, func(k *kernel.Kernel) (err error) {
-		if snap, err = k.Refresh(netstate.Hints{Kinds: netstate.KindAll, Full: true}); err == nil {
+		if snap, err = k.Occupied(); err == nil {
 			conns, err = k.Connections()
 		}
 		return err
@@ -42,6 +42,10 @@ func localPlan(configFile, stateDir string) (*status.Plan, error) {
 	wish := plan.Desired(plan.Input{Config: cfg, Snapshot: snap, Owned: owned})
 	changes := diff.Diff(diff.Input{Snapshot: snap, Plan: wish, Owned: owned, Routing: cfg.Routing, Foreign: cfg.ForeignEndpoints})
 	out := planDocument(snap.Names(), wish, changes, conns)
+	for _, c := range cfg.Conflicts(snap, owned.Protocols...) {
+		notes = append(notes, status.Finding{Code: "numbers-in-use", Severity: status.Error, Object: "configuration", Text: c,
+			Remedy: "choose others: with these the daemon does not start, and a reload is refused"})
+	}
 	out.Namespace, out.Findings = cookie, append(notes, out.Findings...)
 	return out, nil
 }
