@@ -89,6 +89,9 @@ func (d *daemon) reload(ctx context.Context, l *reconcile.Loop) control.Loaded {
 	d.running.set(c, files)
 	l.Retract(codeRejected, object)
 	d.log.Info("configuration loaded", zap.Strings("config", files))
+	// Whoever waits for the reload waits for its effect. It comes all the same
+	// where he gives up first.
+	_ = l.Reconcile(ctx)
 	return result
 }
 

@@ -15,11 +15,18 @@ import (
 func (x explainer) destination(dst netip.Addr, lookup LookupFunc) []status.Lookup {
 	unbound, err := lookup(dst, netip.Addr{})
 	out := []status.Lookup{{Found: x.wayOut(unbound, err), Right: err == nil}}
+	ruled := map[netip.Addr]bool{}
+	for _, s := range x.Plan.RuleSets {
+		ruled[s.Addr] = true
+	}
 	for _, p := range x.Plan.Paths {
 		if p.Family != netstate.FamilyOf(dst) {
 			continue
 		}
 		for _, a := range p.Addrs {
+			if !a.Rules && ruled[a.IP] {
+				continue // it is another path's
+			}
 			found, err := lookup(dst, a.IP)
 			l := status.Lookup{From: a.IP.String(), Link: p.Name, Found: x.wayOut(found, err), Right: true}
 			if a.Rules {

@@ -25,7 +25,7 @@ type Host struct {
 	// configuration that runs.
 	About func() status.Daemon
 	// Load reads the configuration again and gives it to the loop, unless it is
-	// wrong. It returns when the loop has taken it.
+	// wrong. It returns when the first round with it is over.
 	Load func(ctx context.Context) Loaded
 	// Lookup asks the kernel for a route; nil: destinations are not explained.
 	Lookup LookupFunc
@@ -73,14 +73,9 @@ func (b *loopBackend) Reconcile(ctx context.Context) (status.Reconciled, error) 
 func (b *loopBackend) Reload(ctx context.Context) (status.Reloaded, error) {
 	before := newest(b.loop.View())
 	out := b.host.Load(ctx).document()
-	if out.Taken {
-		if err := b.loop.Reconcile(ctx); err != nil {
-			return out, fmt.Errorf("run a full round: %w", err)
-		}
-	}
 	v := b.loop.View()
 	out.Config, out.State, out.Changes = b.host.About().Config, state(v), since(v, before)
-	return out, nil
+	return out, ctx.Err()
 }
 
 func newest(v *reconcile.View) uint64 {
