@@ -169,6 +169,33 @@ func TestCleanupKeepsLimitsOfOthers(t *testing.T) {
 	}
 }
 
+// TestLimitsThatOthersSetBetweenReads: no event tells of them, and a change of
+// ours comes before the resync.
+func TestLimitsThatOthersSetBetweenReads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, twoSubnets+"link 4 eth2\naddr 10.1.3.2/24 dev eth2\nroute 10.1.3.0/24 dev eth2 proto kernel\n")
+		h.pass(time.Second)
+		if err := h.SetLimits(netstate.Limits{AddAddrAccepted: 3}); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.AddRoute(defaultOf("10.1.3.1", 4, 300)); err != nil {
+			t.Fatal(err)
+		}
+		h.pass(time.Second)
+		if got := h.Snapshot().Limits; got != (netstate.Limits{Subflows: 3, AddAddrAccepted: 4}) {
+			t.Errorf("limits are %v", got)
+		}
+		h.stop()
+		o, _ := options(h.Fake, h.rec)
+		if _, err := Cleanup(o); err != nil {
+			t.Fatal(err)
+		}
+		if got := h.Snapshot().Limits; got != (netstate.Limits{AddAddrAccepted: 3}) {
+			t.Errorf("after a cleanup the limits are %v, not what others set", got)
+		}
+	})
+}
+
 func TestCleanupDeletesDuplicates(t *testing.T) {
 	f, r := managed(t, twoSubnets)
 	for range 3 {

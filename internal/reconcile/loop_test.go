@@ -92,7 +92,7 @@ func (m *memory) Forget(eps ...netstate.Endpoint) error {
 }
 
 func (m *memory) SetLimits(found, set netstate.Limits) error {
-	if m.own.LimitsFound == nil {
+	if !m.own.OwnsLimits(found) {
 		m.own.LimitsFound = &found
 	}
 	m.own.LimitsSet, m.own.Known = &set, true

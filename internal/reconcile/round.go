@@ -51,6 +51,7 @@ type round struct {
 	full    bool            // everything was read
 	looked  bool            // lingering endpoints were looked at
 	guarded bool            // subflows beside a VPN were looked for
+	limits  bool            // the limits were read
 	cut     bool            // it ends early for what came meanwhile
 	reread  bool            // endpoints were read again after all changes of them so far
 	idle    time.Duration   // spent waiting for the kernel's grace periods, not working
@@ -64,7 +65,7 @@ type round struct {
 func (l *Loop) round(h netstate.Hints, at time.Time, event bool) {
 	now := time.Now()
 	r := &round{
-		Round: Round{Trigger: h.Reason, Started: now}, at: at, event: event, full: h.Full,
+		Round: Round{Trigger: h.Reason, Started: now}, at: at, event: event, full: h.Full, limits: h.Kinds&netstate.KindEndpoints != 0,
 		now: map[object]bool{}, tried: map[object]wish{}, failed: map[object]bool{},
 	}
 	l.counters.Rounds++
@@ -160,7 +161,7 @@ func (l *Loop) decide(now time.Time) {
 // pass that finds nothing is the verification of those before it.
 func (l *Loop) pass(r *round) bool {
 	l.decide(time.Now())
-	if l.tidy() {
+	if l.tidy() || l.limitsNow(r) {
 		l.decide(time.Now())
 	}
 	l.trackUseful(time.Now())
@@ -193,6 +194,17 @@ func (l *Loop) pass(r *round) bool {
 	}
 	r.reread = false
 	return l.read(netstate.Hints{Kinds: touched, Reason: r.Trigger}, time.Now()) && !r.cut
+}
+
+// limitsNow reads the limits before they are set, and tells whether it did. No
+// event tells of a change of them: what somebody set since the last read would
+// be overwritten, and nobody could ever restore it.
+func (l *Loop) limitsNow(r *round) bool {
+	if r.limits || !slices.ContainsFunc(l.changes.Up, func(c netstate.Change) bool { return c.Op == netstate.LimitsSet }) {
+		return false
+	}
+	r.limits = true
+	return l.read(netstate.Hints{Kinds: netstate.KindEndpoints, Reason: r.Trigger}, time.Now())
 }
 
 // split parts the way up into what comes before the endpoints and the endpoints.

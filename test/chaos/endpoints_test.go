@@ -44,7 +44,11 @@ func (j *judgement) checkEndpoints() {
 		for _, m := range mine {
 			used[m] = true
 		}
-		if len(mine) == 0 && !foreign && slots > 0 {
+		// The address moved here from another link, and a connection still uses the endpoint there.
+		moved := slices.ContainsFunc(j.endpoints, func(e ipEndpoint) bool {
+			return e.Dev != u.link.Name && !j.theirs(e) && slices.Contains(addrsOf(u), e.Address) && j.needed(e.Address)
+		})
+		if len(mine) == 0 && !foreign && !moved && slots > 0 {
 			j.wrong("%s %s: no endpoint on one of %v; endpoints: %v", u.link.Name, u.family, addrsOf(u), j.endpoints)
 		}
 		if len(mine) > 1 {
