@@ -93,8 +93,11 @@ func (l Link) Cellular() bool { return l.TypeName() == "wwan" }
 
 // tunnelKinds are the IFLA_INFO_KIND names of links that carry packets inside
 // other packets: a default route by one of them is a VPN, not an uplink.
+// OpenVPN's data channel offload, which it uses unasked where the kernel has
+// it, is "ovpn" since Linux 6.16 and the other two as a module before.
 var tunnelKinds = map[string]bool{
-	"tun": true, "wireguard": true, "ipip": true, "ip6tnl": true, "gre": true,
+	"tun": true, "wireguard": true, "amneziawg": true,
+	"ovpn": true, "ovpn-dco": true, "ovpn-dco-v2": true, "ipip": true, "ip6tnl": true, "gre": true,
 	"gretap": true, "ip6gre": true, "ip6gretap": true, "erspan": true,
 	"ip6erspan": true, "sit": true, "vti": true, "vti6": true, "xfrm": true,
 }

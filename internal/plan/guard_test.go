@@ -2,6 +2,7 @@ package plan
 
 import (
 	"net/netip"
+	"strings"
 	"testing"
 
 	"github.com/subflowd/subflowd/internal/config"
@@ -19,6 +20,10 @@ func TestGuard(t *testing.T) {
 	ours := owned(netstate.Endpoint{Addr: netip.MustParseAddr("10.1.1.2"), Link: 2, ID: 1})
 	for _, c := range []planCase{
 		{name: "full tunnel", have: withTunnel + "outbound 4 tun0 tun0", mod: ours, want: `
+			endpoint 10.1.1.2 dev eth0 subflow
+			limits subflows 0 add_addr_accepted 0
+			finding vpn-guard tun0`},
+		{name: "OpenVPN in the kernel", have: strings.ReplaceAll(withTunnel, "kind tun", "kind ovpn") + "outbound 4 tun0 tun0", mod: ours, want: `
 			endpoint 10.1.1.2 dev eth0 subflow
 			limits subflows 0 add_addr_accepted 0
 			finding vpn-guard tun0`},
