@@ -54,11 +54,16 @@ func (b *builder) mainDecides(u *uplink, ip netip.Addr) string {
 			if r.SrcPrefix.Contains(ip) {
 				return "main has a default route from " + r.SrcPrefix.String()
 			}
-		case best != nil && r.Metric == best.Metric && r.PrefSrc == ip && r.Link != u.Link:
+		case best != nil && r.Metric == best.Metric && r.PrefSrc == ip && r.Link != u.Link && b.hasCarrier(r.Link):
 			return "source of unbound traffic that leaves by " + b.names.Name(r.Link)
 		}
 	}
 	return ""
+}
+
+func (b *builder) hasCarrier(link int) bool {
+	l, ok := b.snap.LinkByIndex(link)
+	return ok && l.Up() && l.Carrier()
 }
 
 // ruleSet is the rules of one address in order. suppress_prefixlength 0 lets

@@ -88,6 +88,19 @@ func TestNeverWorse(t *testing.T) {
 				rule 32765: from 10.1.1.2 lookup 100002 proto 77`,
 		},
 		{
+			name: "one address on two links, the better without carrier", have: `
+				link 2 eth0 no-carrier
+				link 3 eth1
+				addr 10.1.1.2/24 dev eth0
+				addr 10.1.1.2/24 dev eth1
+				route default via 10.1.1.1 dev eth0 metric 100 src 10.1.1.2
+				route default via 10.1.1.1 dev eth1 metric 200 src 10.1.1.2`,
+			only: []string{"rule", "endpoint"}, want: `
+				rule 32765: from 10.1.1.2 lookup main suppress_prefixlength 0 proto 77
+				rule 32765: from 10.1.1.2 lookup 100003 proto 77
+				endpoint 10.1.1.2 dev eth1 subflow`,
+		},
+		{
 			name: "only a worse default has the address of another link", have: `
 				link 2 eth0
 				link 3 eth1
