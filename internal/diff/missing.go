@@ -20,22 +20,25 @@ type Missed struct {
 
 // Missing finds the endpoints that connections lack. A connection can have a
 // further subflow when this host opened it, both ends have confirmed Multipath
-// TCP, it is not being closed, and the limits leave room. A subflow in any
-// state counts: an attempt may be under way.
+// TCP, it is not being closed, and the limits leave room. An attempt that is
+// under way counts as a subflow; one that is closing does not: the path manager
+// has let go of it, and what it still has to send may take seconds.
 //
 // Each endpoint is tried once for a connection (id_avail_bitmap,
 // net/mptcp/pm_kernel.c), so one whose attempt failed never gets its subflow
 // by itself.
 func Missing(conns []netstate.Connection, endpoints []netstate.Endpoint, limits netstate.Limits) []Missed {
-	index := IndexConnections(conns)
-	lack := map[netip.Addr]int{}
+	lack, used := map[netip.Addr]int{}, map[netip.Addr]bool{}
+	for i := range conns {
+		markUsed(&conns[i], used)
+	}
 	for i := range conns {
 		c := &conns[i]
 		if !joinable(c) || !confirmed(c) || further(c) >= limits.Subflows {
 			continue
 		}
 		for _, e := range endpoints {
-			if offered(e, c) && !usesAddr(c, e.Addr) {
+			if offered(e, c) && !slices.ContainsFunc(c.Subflows, func(s netstate.Subflow) bool { return s.Local.Addr() == e.Addr && carrying(&s) }) {
 				lack[e.Addr]++
 			}
 		}
@@ -43,13 +46,27 @@ func Missing(conns []netstate.Connection, endpoints []netstate.Endpoint, limits 
 	var out []Missed
 	for _, e := range endpoints {
 		if n := lack[e.Addr]; n > 0 {
-			out = append(out, Missed{Endpoint: e, Connections: n, Used: len(index[e.Addr]) > 0})
+			out = append(out, Missed{Endpoint: e, Connections: n, Used: used[e.Addr]})
 		}
 	}
 	slices.SortFunc(out, func(x, y Missed) int {
 		return cmp.Or(cmp.Compare(y.Connections, x.Connections), x.Endpoint.Addr.Compare(y.Endpoint.Addr))
 	})
 	return out
+}
+
+// markUsed notes the addresses whose endpoints a delete would take subflows
+// from. One that is closing counts only where the connection has nothing else.
+func markUsed(c *netstate.Connection, used map[netip.Addr]bool) {
+	if !counts(c) {
+		return
+	}
+	carried := slices.ContainsFunc(c.Subflows, func(s netstate.Subflow) bool { return carrying(&s) })
+	for k := range c.Subflows {
+		if s := &c.Subflows[k]; carrying(s) || !carried && onEndpoint(s) {
+			used[s.Local.Addr()] = true
+		}
+	}
 }
 
 // Unconfirmed names, by token, the connections that this host opened and over
@@ -76,6 +93,15 @@ func joinable(c *netstate.Connection) bool {
 	return slices.ContainsFunc(c.Subflows, func(s netstate.Subflow) bool { return s.Opened })
 }
 
+// carrying tells whether a subflow is up or on its way up.
+func carrying(s *netstate.Subflow) bool {
+	switch s.State {
+	case netstate.Established, netstate.SynSent, netstate.SynRecv:
+		return true
+	}
+	return false
+}
+
 func confirmed(c *netstate.Connection) bool {
 	return slices.ContainsFunc(c.Subflows, func(s netstate.Subflow) bool {
 		return s.State == netstate.Established && s.FullyEstablished
@@ -86,7 +112,7 @@ func confirmed(c *netstate.Connection) bool {
 func further(c *netstate.Connection) uint32 {
 	var n uint32
 	for k := range c.Subflows {
-		if s := &c.Subflows[k]; (s.JoinLocal || s.JoinRemote) && onEndpoint(s) {
+		if s := &c.Subflows[k]; (s.JoinLocal || s.JoinRemote) && carrying(s) {
 			n++
 		}
 	}

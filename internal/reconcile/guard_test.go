@@ -90,7 +90,7 @@ func TestGuardBeginsAndEnds(t *testing.T) {
 			}
 		})
 		h.tunnel(false)
-		h.pass(50 * time.Millisecond)
+		h.pass(50*time.Millisecond + farewellPause)
 		h.want(settledText)
 		applied = h.AppliedText()
 		if len(applied) != 7 || !strings.Contains(applied[3], "rule add from 10.1.2.2 lookup 100003") || !slices.Equal(applied[4:], []string{
@@ -295,7 +295,7 @@ func TestNewLinkWhileGuarded(t *testing.T) {
 			t.Errorf("%d endpoints while guarded", n)
 		}
 		h.tunnel(false)
-		h.pass(time.Second)
+		h.pass(time.Second + farewellPause)
 		h.want(settledText)
 	})
 }

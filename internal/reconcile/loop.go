@@ -58,22 +58,23 @@ type Loop struct {
 	nudge    chan struct{} // lingering endpoints and findings are to be looked at
 	watchErr atomic.Pointer[error]
 
-	gate     trigger.Gate
-	snap     *netstate.Snapshot
-	plan     *plan.Plan
-	changes  diff.Changes
-	wishes   map[object]wish
-	carriers carriers
-	expiry   expiry
-	held     map[object]settled
-	fights   trigger.Fights[object]
-	failures map[object]*failure
-	lingers  map[lingerKey]*linger
-	rearm    rearm
-	guard    guard
-	told     map[netip.Addr]*told
-	reading  retry // the kernel could not be read
-	names    netstate.Names
+	gate      trigger.Gate
+	snap      *netstate.Snapshot
+	plan      *plan.Plan
+	changes   diff.Changes
+	wishes    map[object]wish
+	carriers  carriers
+	expiry    expiry
+	held      map[object]settled
+	fights    trigger.Fights[object]
+	failures  map[object]*failure
+	lingers   map[lingerKey]*linger
+	rearm     rearm
+	farewells farewells
+	guard     guard
+	told      map[netip.Addr]*told
+	reading   retry // the kernel could not be read
+	names     netstate.Names
 
 	recordErr  error
 	resync     time.Time

@@ -112,6 +112,14 @@ func (l *Loop) trackUseful(now time.Time) {
 		r.fresh, r.sleepers, r.due, r.atOnce = nil, nil, time.Time{}, true
 		return
 	}
+	for _, w := range l.plan.Endpoints {
+		// One that was deleted to be added anew comes back as what it was.
+		if f := r.fresh[w.Addr]; f != nil && f.n > 0 {
+			if old, ok := before[w.Addr]; ok && useful[w.Addr] == 0 {
+				useful[w.Addr] = old
+			}
+		}
+	}
 	var came []netip.Addr
 	for ip, w := range useful {
 		if old, ok := before[ip]; !ok || old != w {
@@ -247,8 +255,8 @@ func (a *rearm) next(now time.Time, missed []diff.Missed) {
 	}
 }
 
-// readd deletes and adds those missed endpoints that no connection uses, and
-// tells whether there was one.
+// readd deletes those missed endpoints that no connection uses, so that they
+// are added anew, and tells whether there was one.
 func (l *Loop) readd(r *round, missed []diff.Missed, now time.Time) bool {
 	did := false
 	for _, m := range missed {
@@ -263,15 +271,13 @@ func (l *Loop) readd(r *round, missed []diff.Missed, now time.Time) bool {
 		f.n++
 		f.last = now
 		reason := fmt.Sprintf("%s no subflow from %s, and an attempt is made once", connectionsHave(m.Connections), m.Endpoint.Addr)
-		fresh := m.Endpoint
-		fresh.ID = 0
-		// Announced before the delete: a kill in between must leave an endpoint
-		// that is known as ours, whichever id it has.
-		l.batch(r, []netstate.Change{
-			{Op: netstate.EndpointDelete, Endpoint: m.Endpoint, Reason: reason},
-			{Op: netstate.EndpointAdd, Endpoint: fresh, Reason: reason},
-		})
-		did = true
+		// It is wanted, so it is added again when the farewell is over.
+		if l.applyOne(r, netstate.Change{Op: netstate.EndpointDelete, Endpoint: m.Endpoint, Reason: reason}) {
+			l.recorded(l.o.Record.Forget(m.Endpoint))
+			l.farewells.bid(m.Endpoint, time.Now())
+			delete(l.held, endpointObject(m.Endpoint.Addr)) // nobody else undid it
+			r.reread, did = false, true
+		}
 	}
 	return did
 }

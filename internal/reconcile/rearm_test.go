@@ -103,7 +103,9 @@ func TestFailedAttemptIsMadeAgain(t *testing.T) {
 			return c.Op == netstate.EndpointAdd && c.Endpoint.Addr == ip2
 		}, opened(1, ip1, ip2))
 		h.pass(time.Second)
-		h.wantChanges("add 192.0.2.1", "delete id 4", "delete id 3", "add 10.1.2.2 dev eth1 subflow")
+		h.wantChanges("add 192.0.2.1", "delete id 4", "delete id 3")
+		h.pass(farewellPause)
+		h.wantChanges("add 10.1.2.2 dev eth1 subflow")
 		h.pass(10 * time.Minute)
 		h.wantChanges()
 		if e := h.rec.own.Endpoints[ip2]; e.ID != 5 {
@@ -120,9 +122,9 @@ func TestRefusedJoinsEnd(t *testing.T) {
 		h.SetConnections(opened(1, ip1))
 		h.cable()
 		logs := h.logs.Len()
-		h.pass(6 * time.Second)
+		h.pass(6*time.Second + 2*farewellPause)
 		if n := strings.Count(strings.Join(h.endpointChanges(), "\n"), "add 10.1.2.2"); n != 3 {
-			t.Errorf("added %d times in 6 s", n)
+			t.Errorf("added %d times in 8 s", n)
 		}
 		h.pass(time.Hour)
 		h.wantChanges("delete id 6", "add 10.1.2.2 dev eth1 subflow")
@@ -218,7 +220,7 @@ func TestNoSlotForAKick(t *testing.T) {
 		h.Update(func(s *netstate.Snapshot) { s.MPTCP.MaxEndpoints = 2 })
 		h.SetConnections(opened(1, ip1))
 		h.cable()
-		h.pass(time.Second)
+		h.pass(time.Second + farewellPause)
 		h.wantChanges("add 10.1.2.2 dev eth1 subflow", "delete id 3", "add 10.1.2.2 dev eth1 subflow")
 	})
 }

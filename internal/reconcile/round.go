@@ -295,6 +295,9 @@ func (l *Loop) choose(r *round, left map[object]wish, list []netstate.Change) []
 	verdicts := map[object]bool{}
 	var chosen []netstate.Change
 	for _, c := range list {
+		if l.farewells.holds(c, now) {
+			continue
+		}
 		o := objectOf(c)
 		ok, known := verdicts[o]
 		if !known {

@@ -202,9 +202,13 @@ func TestEndpointLingers(t *testing.T) {
 		if _, ours := h.rec.own.Endpoints[ip2]; ours {
 			t.Error("the record names an endpoint that is gone")
 		}
+		// The other subflow's peer hears of the delete first.
 		h.Carrier(3, true)
-		h.pass(20 * time.Millisecond)
+		h.pass(farewellPause / 2)
+		h.want(without(settledText, "10.1.2.2 dev"))
+		h.pass(farewellPause)
 		h.want(settledText)
+		h.converged()
 	})
 }
 

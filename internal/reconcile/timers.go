@@ -22,7 +22,7 @@ func (l *Loop) setTimers(now time.Time) {
 	} else {
 		_, grace := l.carriers.inGrace(now)
 		_, hold := l.carriers.flaps.Held(now)
-		for _, t := range []time.Time{grace, hold, l.expiry.at, l.fightDue, l.rearm.due, l.guard.due} {
+		for _, t := range []time.Time{grace, hold, l.expiry.at, l.fightDue, l.rearm.due, l.guard.due, l.farewells.due()} {
 			due = earlier(due, t)
 		}
 		for _, f := range l.failures {
@@ -74,6 +74,10 @@ func (l *Loop) take(now time.Time) (h netstate.Hints, at time.Time, event bool) 
 		// What joins does so because somebody raised the limits, and the kernel
 		// tells of no change of them.
 		h.Merge(netstate.Hints{Kinds: netstate.KindEndpoints, Reason: "look beside the VPN"})
+	}
+	if over(l.farewells.due()) {
+		h.Merge(netstate.Hints{Kinds: netstate.KindEndpoints, Reason: "peers have heard that an address went"})
+		l.farewells.expire(now)
 	}
 	if over(l.rearm.due) {
 		h.Merge(netstate.Hints{Kinds: netstate.KindEndpoints, Reason: "look for missed subflows"})

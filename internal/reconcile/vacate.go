@@ -65,6 +65,9 @@ func (l *Loop) vacate(r *round) bool {
 			deleted, r.reread = true, false
 			// What was read does not show that these subflows close now.
 			delete(live, u.Endpoint.Addr)
+			if len(conns) > 0 {
+				l.farewells.bid(u.Endpoint, time.Now())
+			}
 		}
 	}
 	return deleted
