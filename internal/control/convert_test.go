@@ -66,9 +66,13 @@ func TestPlanOf(t *testing.T) {
 }
 
 // loop is a loop that makes two changes when it is asked to.
-type loop struct{ v *reconcile.View }
+type loop struct {
+	v      *reconcile.View
+	behind bool
+}
 
 func (l *loop) View() *reconcile.View    { return l.v }
+func (l *loop) Behind() bool             { return l.behind }
 func (l *loop) Changed() <-chan struct{} { return nil }
 func (l *loop) Reconcile(ctx context.Context) error {
 	v := *l.v
@@ -77,6 +81,16 @@ func (l *loop) Reconcile(ctx context.Context) error {
 		reconcile.Event{Seq: 18, Text: "ip -4 rule add b", Err: "refused"})
 	l.v = &v
 	return ctx.Err()
+}
+
+func TestStatusBeforeTheNextView(t *testing.T) {
+	about := func() status.Daemon { return status.Daemon{} }
+	for name, want := range map[string]status.State{"laptop": status.Converging, "failing": status.Failing} {
+		b := FromLoop(&loop{v: situations[name](), behind: true}, Host{About: about})
+		if got := b.Status().State; got != want {
+			t.Errorf("%s: %s, wanted %s", name, got, want)
+		}
+	}
 }
 
 func TestReconcileTellsWhatChanged(t *testing.T) {

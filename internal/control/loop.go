@@ -15,6 +15,9 @@ type Loop interface {
 	View() *reconcile.View
 	// Changed returns a channel that is closed with the next view.
 	Changed() <-chan struct{}
+	// Behind tells whether another view follows soon, because of what the kernel
+	// has told since.
+	Behind() bool
 	// Reconcile runs a round with a full read and returns when it is over.
 	Reconcile(ctx context.Context) error
 }
@@ -41,8 +44,15 @@ type loopBackend struct {
 	host Host
 }
 
+// Status is that of the newest view. A script that changes the network and then
+// waits must not hear that all is well from a view before its change.
 func (b *loopBackend) Status() status.Document {
-	return Document(b.loop.View(), b.host.About(), time.Now())
+	behind := b.loop.Behind() // before the view, which may be there by then
+	doc := Document(b.loop.View(), b.host.About(), time.Now())
+	if behind && doc.State == status.Converged {
+		doc.State = status.Converging
+	}
+	return doc
 }
 
 func (b *loopBackend) Plan() status.Plan {

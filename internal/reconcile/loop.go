@@ -92,6 +92,7 @@ type Loop struct {
 	started  time.Time
 
 	view     atomic.Pointer[View]
+	working  atomic.Bool // a round runs whose view is not there yet
 	mu       sync.Mutex
 	changed  chan struct{}
 	reported map[findingKey]plan.Finding
@@ -130,6 +131,10 @@ func New(o Options) *Loop {
 
 // View is the newest view; never nil.
 func (l *Loop) View() *View { return l.view.Load() }
+
+// Behind tells whether the newest view may not show what the kernel has told
+// already: a round runs or is about to. Another view follows soon.
+func (l *Loop) Behind() bool { return l.slot.Pending() || l.working.Load() }
 
 // Changed returns a channel that is closed with the next view.
 func (l *Loop) Changed() <-chan struct{} {

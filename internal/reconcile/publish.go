@@ -34,6 +34,7 @@ func (l *Loop) publish(r *round) {
 	v.Converged = len(v.Left) == 0 && l.plan != nil && l.reading.tries == 0
 	v.Findings = l.findings(v)
 	l.view.Store(v)
+	l.working.Store(false)
 	l.mu.Lock()
 	close(l.changed)
 	l.changed = make(chan struct{})

@@ -63,6 +63,7 @@ type round struct {
 // round reads what the hints name and works until the kernel matches, or what
 // is left has failed or has to wait.
 func (l *Loop) round(h netstate.Hints, at time.Time, event bool) {
+	l.working.Store(true)
 	now := time.Now()
 	r := &round{
 		Round: Round{Trigger: h.Reason, Started: now}, at: at, event: event, full: h.Full, limits: h.Kinds&netstate.KindEndpoints != 0,
