@@ -13,16 +13,15 @@ import (
 type Missed struct {
 	Endpoint    netstate.Endpoint
 	Connections int // that lack it
-	// Used tells that some connection has a subflow from its address, so that a
-	// delete would close that.
+	// Used tells that some connection has a subflow from its address that a
+	// delete would close.
 	Used bool
 }
 
 // Missing finds the endpoints that connections lack. A connection can have a
 // further subflow when this host opened it, both ends have confirmed Multipath
-// TCP, it is not being closed, and the limits leave room. An attempt that is
-// under way counts as a subflow; one that is closing does not: the path manager
-// has let go of it, and what it still has to send may take seconds.
+// TCP, it is not being closed, and the limits leave room. A subflow in any
+// state counts: an attempt may be under way.
 //
 // Each endpoint is tried once for a connection (id_avail_bitmap,
 // net/mptcp/pm_kernel.c), so one whose attempt failed never gets its subflow
@@ -30,15 +29,18 @@ type Missed struct {
 func Missing(conns []netstate.Connection, endpoints []netstate.Endpoint, limits netstate.Limits) []Missed {
 	lack, used := map[netip.Addr]int{}, map[netip.Addr]bool{}
 	for i := range conns {
-		markUsed(&conns[i], used)
-	}
-	for i := range conns {
 		c := &conns[i]
+		has := attached(c)
+		if counts(c) {
+			for ip := range has {
+				used[ip] = true
+			}
+		}
 		if !joinable(c) || !confirmed(c) || further(c) >= limits.Subflows {
 			continue
 		}
 		for _, e := range endpoints {
-			if offered(e, c) && !slices.ContainsFunc(c.Subflows, func(s netstate.Subflow) bool { return s.Local.Addr() == e.Addr && carrying(&s) }) {
+			if offered(e, c) && !has[e.Addr] {
 				lack[e.Addr]++
 			}
 		}
@@ -53,20 +55,6 @@ func Missing(conns []netstate.Connection, endpoints []netstate.Endpoint, limits 
 		return cmp.Or(cmp.Compare(y.Connections, x.Connections), x.Endpoint.Addr.Compare(y.Endpoint.Addr))
 	})
 	return out
-}
-
-// markUsed notes the addresses whose endpoints a delete would take subflows
-// from. One that is closing counts only where the connection has nothing else.
-func markUsed(c *netstate.Connection, used map[netip.Addr]bool) {
-	if !counts(c) {
-		return
-	}
-	carried := slices.ContainsFunc(c.Subflows, func(s netstate.Subflow) bool { return carrying(&s) })
-	for k := range c.Subflows {
-		if s := &c.Subflows[k]; carrying(s) || !carried && onEndpoint(s) {
-			used[s.Local.Addr()] = true
-		}
-	}
 }
 
 // Unconfirmed names, by token, the connections that this host opened and over
@@ -93,26 +81,40 @@ func joinable(c *netstate.Connection) bool {
 	return slices.ContainsFunc(c.Subflows, func(s netstate.Subflow) bool { return s.Opened })
 }
 
-// carrying tells whether a subflow is up or on its way up.
-func carrying(s *netstate.Subflow) bool {
-	switch s.State {
-	case netstate.Established, netstate.SynSent, netstate.SynRecv:
-		return true
-	}
-	return false
-}
-
 func confirmed(c *netstate.Connection) bool {
 	return slices.ContainsFunc(c.Subflows, func(s netstate.Subflow) bool {
 		return s.State == netstate.Established && s.FullyEstablished
 	})
 }
 
+// attached is the addresses that the connection has subflows from.
+func attached(c *netstate.Connection) map[netip.Addr]bool {
+	ips := map[netip.Addr]bool{}
+	for k := range c.Subflows {
+		if s := &c.Subflows[k]; !detached(c, s) {
+			ips[s.Local.Addr()] = true
+		}
+	}
+	return ips
+}
+
+// detached tells whether a subflow is none of its connection's any more. When
+// one was closed alone, with its endpoint or by the peer, its TCP socket lives
+// on until it has sent what it had, for minutes on a dark path; sock_diag shows
+// it under the connection's token all the same.
+func detached(c *netstate.Connection, s *netstate.Subflow) bool {
+	switch s.State {
+	case netstate.FinWait1, netstate.FinWait2, netstate.Closing, netstate.LastAck:
+		return c.State == netstate.Established
+	}
+	return !onEndpoint(s)
+}
+
 // further counts the subflows besides the initial one, as the limit does.
 func further(c *netstate.Connection) uint32 {
 	var n uint32
 	for k := range c.Subflows {
-		if s := &c.Subflows[k]; (s.JoinLocal || s.JoinRemote) && carrying(s) {
+		if s := &c.Subflows[k]; (s.JoinLocal || s.JoinRemote) && !detached(c, s) {
 			n++
 		}
 	}

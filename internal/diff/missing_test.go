@@ -47,7 +47,13 @@ func TestMissing(t *testing.T) {
 		{"an attempt is under way", []netstate.Connection{conn(initial(onEth0), with(joined(onEth1), func(s *netstate.Subflow) {
 			s.State, s.FullyEstablished = netstate.SynSent, false
 		}))}, both, 2, ""},
-		{"used by a connection that ends", append(half(func(*netstate.Connection) {}), conn(with(initial(onEth1), func(s *netstate.Subflow) { s.State = netstate.FinWait2 }))), both, 2, "10.1.2.2 1 used"},
+		{"used by a connection that ends", append(half(func(*netstate.Connection) {}), func() netstate.Connection {
+			c := conn(with(initial(onEth1), func(s *netstate.Subflow) { s.State = netstate.FinWait2 }))
+			c.State = netstate.FinWait2
+			return c
+		}()), both, 2, "10.1.2.2 1 used"},
+		{"a closed subflow has still to send", []netstate.Connection{conn(initial(onEth0), with(joined(onEth1), func(s *netstate.Subflow) { s.State = netstate.FinWait1 }))}, both, 2, "10.1.2.2 1"},
+		{"a closed subflow takes no room", []netstate.Connection{conn(initial(onEth0), with(joined(onEth1), func(s *netstate.Subflow) { s.State = netstate.Closing }))}, both, 1, "10.1.2.2 1"},
 		{"not used by one that fell back", append(half(func(*netstate.Connection) {}), func() netstate.Connection {
 			c := conn(initial(onEth1))
 			c.Fallback = true

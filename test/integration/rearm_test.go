@@ -139,8 +139,9 @@ func TestCablePutBack(t *testing.T) {
 				begun := time.Now()
 				sent, _ := n.Client.LinkBytes(path.Dev)
 				lab.Eventually(t, soon, "the path carries again", func() error {
-					if now, _ := n.Client.LinkBytes(path.Dev); now-sent < 300_000 {
-						return fmt.Errorf("%d bytes by %s", now-sent, path.Dev)
+					now, _ := n.Client.LinkBytes(path.Dev)
+					if a := acked(c, path.Addr); now-sent < 300_000 || a < 200_000 {
+						return fmt.Errorf("%d bytes by %s, %d acknowledged", now-sent, path.Dev, a)
 					}
 					return nil
 				})
@@ -156,6 +157,17 @@ func TestCablePutBack(t *testing.T) {
 			}
 		})
 	}
+}
+
+// acked is what the server has acknowledged over the subflows from an address that the connection has now: what a
+// subflow left behind when it was closed leaves by the link as well.
+func acked(c *lab.Conn, addr string) (bytes uint64) {
+	for _, s := range c.Subflows() {
+		if s.Established && s.Local.Addr().String() == addr {
+			bytes += s.Acked
+		}
+	}
+	return bytes
 }
 
 // refuseJoins has the router refuse new subflows that come by the path's link; refused waits for the first.
