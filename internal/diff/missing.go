@@ -16,6 +16,10 @@ type Missed struct {
 	// Used tells that some connection has a subflow from its address that a
 	// delete would close.
 	Used bool
+	// Initial tells that one of the connections that lack it began on its
+	// address. A delete then tells the peer to drop address id 0, and the
+	// subflow that comes next has that very id (mptcp_pm_remove_anno_addr).
+	Initial bool
 }
 
 // Missing finds the endpoints that connections lack. A connection can have a
@@ -27,7 +31,7 @@ type Missed struct {
 // net/mptcp/pm_kernel.c), so one whose attempt failed never gets its subflow
 // by itself.
 func Missing(conns []netstate.Connection, endpoints []netstate.Endpoint, limits netstate.Limits) []Missed {
-	lack, used := map[netip.Addr]int{}, map[netip.Addr]bool{}
+	lack, used, initial := map[netip.Addr]int{}, map[netip.Addr]bool{}, map[netip.Addr]bool{}
 	for i := range conns {
 		c := &conns[i]
 		has := attached(c)
@@ -42,13 +46,14 @@ func Missing(conns []netstate.Connection, endpoints []netstate.Endpoint, limits 
 		for _, e := range endpoints {
 			if offered(e, c) && !has[e.Addr] {
 				lack[e.Addr]++
+				initial[e.Addr] = initial[e.Addr] || c.Local.Addr() == e.Addr
 			}
 		}
 	}
 	var out []Missed
 	for _, e := range endpoints {
 		if n := lack[e.Addr]; n > 0 {
-			out = append(out, Missed{Endpoint: e, Connections: n, Used: used[e.Addr]})
+			out = append(out, Missed{Endpoint: e, Connections: n, Used: used[e.Addr], Initial: initial[e.Addr]})
 		}
 	}
 	slices.SortFunc(out, func(x, y Missed) int {

@@ -17,6 +17,13 @@ func initial(local netip.AddrPort) netstate.Subflow {
 	return with(healthy(local), func(s *netstate.Subflow) { s.Opened = true })
 }
 
+// begun is a connection that began on an address.
+func begun(local netip.AddrPort) netstate.Connection {
+	c := conn(initial(local))
+	c.Local = local
+	return c
+}
+
 func joined(local netip.AddrPort) netstate.Subflow {
 	return with(initial(local), func(s *netstate.Subflow) { s.JoinLocal = true })
 }
@@ -42,8 +49,8 @@ func TestMissing(t *testing.T) {
 		{"nobody", nil, both, 2, ""},
 		{"all are there", []netstate.Connection{conn(initial(onEth0), joined(onEth1))}, both, 2, ""},
 		{"one lacks", half(func(*netstate.Connection) {}), both, 2, "10.1.2.2 1"},
-		{"and another has it", []netstate.Connection{conn(initial(onEth0)), conn(initial(onEth1))}, both, 2, "10.1.1.2 1 used, 10.1.2.2 1 used"},
-		{"most wanted first", []netstate.Connection{conn(initial(onEth0)), conn(initial(onEth0)), conn(initial(onEth1))}, both, 2, "10.1.2.2 2 used, 10.1.1.2 1 used"},
+		{"and another has it", []netstate.Connection{conn(initial(onEth0)), begun(onEth1)}, both, 2, "10.1.1.2 1 used, 10.1.2.2 1 used"},
+		{"most wanted first", []netstate.Connection{conn(initial(onEth0)), conn(initial(onEth0)), begun(onEth1)}, both, 2, "10.1.2.2 2 used, 10.1.1.2 1 used"},
 		{"an attempt is under way", []netstate.Connection{conn(initial(onEth0), with(joined(onEth1), func(s *netstate.Subflow) {
 			s.State, s.FullyEstablished = netstate.SynSent, false
 		}))}, both, 2, ""},
@@ -59,7 +66,7 @@ func TestMissing(t *testing.T) {
 			c.Fallback = true
 			return c
 		}()), both, 2, "10.1.2.2 1"},
-		{"the initial subflow is gone", []netstate.Connection{conn(joined(onEth1))}, both, 2, "10.1.1.2 1"},
+		{"the initial subflow is gone", []netstate.Connection{conn(joined(onEth1))}, both, 2, "10.1.1.2 1 initial"},
 		{"limits zero", half(func(*netstate.Connection) {}), both, 0, ""},
 		{"no room", []netstate.Connection{conn(initial(onEth0), joined(netip.MustParseAddrPort("10.1.3.2:5")))}, both, 1, ""},
 		{"fell back", half(func(c *netstate.Connection) { c.Fallback = true }), both, 2, ""},
@@ -79,6 +86,9 @@ func TestMissing(t *testing.T) {
 				s := fmt.Sprint(m.Endpoint.Addr, " ", m.Connections)
 				if m.Used {
 					s += " used"
+				}
+				if m.Initial {
+					s += " initial"
 				}
 				got = append(got, s)
 			}

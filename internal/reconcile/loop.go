@@ -225,6 +225,7 @@ func (l *Loop) Run(ctx context.Context) {
 		}
 		l.waiters = nil
 	}
+	l.comeBack()
 }
 
 // wait returns true when a round is to be made, false when ctx has ended.

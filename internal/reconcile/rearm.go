@@ -1,7 +1,6 @@
 package reconcile
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -62,6 +61,14 @@ type rearm struct {
 type readds struct {
 	n    int
 	last time.Time
+}
+
+// again is when the endpoint may be added anew once more.
+func (f *readds) again() time.Time {
+	if f.last.IsZero() {
+		return f.last
+	}
+	return f.last.Add(readdPause.Pause(max(f.n, 1), 0))
 }
 
 // rearmable lists the endpoints of the kernel that are wanted, as they are
@@ -246,82 +253,11 @@ func (a *rearm) next(now time.Time, missed []diff.Missed) {
 		a.due = earlier(a.due, a.event.Add(trigger.Spread(rearmLooks[a.step], rearmJitter, rand.Float64())))
 	}
 	for _, m := range missed {
-		if f := a.fresh[m.Endpoint.Addr]; f.n > 0 && f.n < maxReadds && !m.Used {
-			a.due, more = earlier(a.due, f.last.Add(readdPause.Pause(f.n, 0))), true
+		if f := a.fresh[m.Endpoint.Addr]; !f.last.IsZero() && f.n < maxReadds && !m.Used {
+			a.due, more = earlier(a.due, f.again()), true
 		}
 	}
 	if !more {
 		a.fresh = nil
 	}
-}
-
-// readd deletes those missed endpoints that no connection uses, so that they
-// are added anew, and tells whether there was one.
-func (l *Loop) readd(r *round, missed []diff.Missed, now time.Time) bool {
-	did := false
-	for _, m := range missed {
-		f := l.rearm.fresh[m.Endpoint.Addr]
-		if m.Used || f.n >= maxReadds || f.n > 0 && now.Before(f.last.Add(readdPause.Pause(f.n, 0))) ||
-			!l.o.Record.Owned().OwnsEndpoint(m.Endpoint) {
-			continue
-		}
-		if did && l.slot.Pending() {
-			break
-		}
-		f.n++
-		f.last = now
-		reason := fmt.Sprintf("%s no subflow from %s, and an attempt is made once", connectionsHave(m.Connections), m.Endpoint.Addr)
-		// It is wanted, so it is added again when the farewell is over.
-		if l.applyOne(r, netstate.Change{Op: netstate.EndpointDelete, Endpoint: m.Endpoint, Reason: reason}) {
-			l.recorded(l.o.Record.Forget(m.Endpoint))
-			l.farewells.bid(m.Endpoint, time.Now())
-			delete(l.held, endpointObject(m.Endpoint.Addr)) // nobody else undid it
-			r.reread, did = false, true
-		}
-	}
-	return did
-}
-
-// kick adds an endpoint that does nothing and deletes it. The record names it
-// meanwhile, so that one that a killed daemon leaves is deleted by the next.
-func (l *Loop) kick(r *round, missed []diff.Missed) bool {
-	e, ok := diff.Kick(l.snap)
-	if !ok {
-		return false
-	}
-	n := 0
-	for _, m := range missed {
-		n = max(n, m.Connections)
-	}
-	reason := fmt.Sprintf("%s missed endpoints: they are offered again", connectionsHave(n))
-	l.recorded(l.o.Record.Announce(e))
-	if !l.applyOne(r, netstate.Change{Op: netstate.EndpointAdd, Endpoint: e, Reason: reason}) {
-		l.recorded(l.o.Record.Forget(e))
-		return false
-	}
-	l.counters.Kicks++
-	r.reread = false
-	if !l.read(netstate.Hints{Kinds: netstate.KindEndpoints, Reason: r.Trigger}, time.Now()) {
-		return true
-	}
-	for _, have := range l.snap.Endpoints {
-		if have.Addr == e.Addr && l.applyOne(r, netstate.Change{Op: netstate.EndpointDelete, Endpoint: have, Reason: "it has done its work"}) {
-			l.recorded(l.o.Record.Forget(e))
-		}
-	}
-	return true
-}
-
-// applyOne carries out one change and tells whether it was made.
-func (l *Loop) applyOne(r *round, c netstate.Change) bool {
-	err := l.o.Kernel.Apply([]netstate.Change{c})[0]
-	l.note(r, c, err)
-	return err == nil
-}
-
-func connectionsHave(n int) string {
-	if n == 1 {
-		return "1 connection has"
-	}
-	return fmt.Sprintf("%d connections have", n)
 }

@@ -103,9 +103,7 @@ func TestFailedAttemptIsMadeAgain(t *testing.T) {
 			return c.Op == netstate.EndpointAdd && c.Endpoint.Addr == ip2
 		}, opened(1, ip1, ip2))
 		h.pass(time.Second)
-		h.wantChanges("add 192.0.2.1", "delete id 4", "delete id 3")
-		h.pass(farewellPause)
-		h.wantChanges("add 10.1.2.2 dev eth1 subflow")
+		h.wantChanges("add 192.0.2.1", "delete id 4", "delete id 3", "add 10.1.2.2 dev eth1 subflow")
 		h.pass(10 * time.Minute)
 		h.wantChanges()
 		if e := h.rec.own.Endpoints[ip2]; e.ID != 5 {
@@ -255,4 +253,58 @@ func TestKilledBetween(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestInitialSubflowLost: the connection began on the path that was lost.
+func TestInitialSubflowLost(t *testing.T) {
+	begun := func(from ...netip.Addr) netstate.Connection {
+		c := opened(1, from...)
+		c.Local = netip.AddrPortFrom(ip2, 4000)
+		return c
+	}
+	for _, answered := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			h := newHost(t, twoSubnets)
+			h.pass(time.Minute)
+			h.SetConnections(begun(ip1))
+			h.cable()
+			h.pass(900 * time.Millisecond)
+			h.wantChanges("add 10.1.2.2 dev eth1 subflow", "add 192.0.2.1", "delete id 4", "delete id 3")
+			if answered {
+				h.answers(func(c netstate.Change) bool { return c.Op == netstate.EndpointAdd && c.Endpoint.Addr == ip2 }, begun(ip1, ip2))
+			}
+			h.pass(time.Second)
+			h.wantChanges("add 10.1.2.2 dev eth1 subflow")
+			h.pass(time.Hour)
+			if answered {
+				h.wantChanges()
+			} else {
+				h.wantChanges("delete id 5", "add 10.1.2.2 dev eth1 subflow", "delete id 6", "add 10.1.2.2 dev eth1 subflow")
+			}
+			h.want(settledText)
+			h.converged()
+			h.wantFinding(codeContention, false)
+			if f, ok := h.loop.fights.Get(endpointObject(ip2)); ok {
+				t.Errorf("taken for somebody else's work: %+v", f)
+			}
+		})
+	}
+}
+
+func TestStopWhileAnEndpointIsAway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, twoSubnets)
+		h.pass(time.Minute)
+		c := opened(1, ip1)
+		c.Local = netip.AddrPortFrom(ip2, 4000)
+		h.SetConnections(c)
+		h.cable()
+		h.pass(time.Second)
+		h.want(without(settledText, "endpoint 10.1.2.2"))
+		h.stop()
+		h.want(settledText)
+		if e := h.rec.own.Endpoints[ip2]; e.ID == 0 {
+			t.Errorf("record: %v", h.rec.own.Endpoints)
+		}
+	})
 }
