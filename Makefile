@@ -8,6 +8,10 @@ MAKEFLAGS   += --no-print-directory --no-builtin-rules
 PREFIX     ?= /usr
 DESTDIR    ?=
 UNITDIR    ?= $(if $(filter /usr,$(PREFIX)),/lib/systemd/system,$(PREFIX)/lib/systemd/system)
+SBINDIR    ?= $(PREFIX)/sbin
+SYSCONFDIR ?= /etc
+MANDIR     ?= $(PREFIX)/share/man
+ZSHDIR     ?= $(PREFIX)/share/zsh/site-functions
 SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
 # NetworkManager looks below /usr/local for nothing.
 NMDIR      ?= $(if $(filter /usr,$(PREFIX)),/usr/lib,/etc)/NetworkManager/conf.d
@@ -26,6 +30,14 @@ VERSION := $(or $(shell git describe --tags --always --dirty 2>/dev/null),devel)
 COMMIT  := $(shell git rev-parse HEAD 2>/dev/null)$(if $(filter %-dirty,$(VERSION)),-dirty)
 STAMP   := github.com/subflowd/subflowd/internal/version
 LDFLAGS := -s -w -X $(STAMP).version=$(VERSION) -X $(STAMP).commit=$(COMMIT)
+# A number that every kind of package takes: 1.2.3, four commits later 1.2.3.4.
+PKG_VERSION ?= $(or $(shell git describe --tags --match 'v[0-9]*' 2>/dev/null | sed -E 's/^v//; s/-([0-9]+)-g[0-9a-f]+$$/.\1/'),0.0.0.$(or $(shell git rev-list --count HEAD 2>/dev/null),0))
+# The time that is written into packages and pages.
+EPOCH   := $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null),0)
+BIN     ?= bin
+DIST    ?= dist
+ARCHS   ?= amd64 arm64 armv7 riscv64 mipsle
+FORMATS ?= deb rpm archlinux apk
 
 ROOT    := $(filter 0,$(shell id -u))
 # Under `sudo make` the caller builds, so that no file of root's is left in the tree or in the cache.
@@ -95,25 +107,52 @@ check-lint:
 fmt: ## rewrite the sources as `make check` wants them
 	$(TOOL) golangci-lint fmt
 
+.PHONY: pages
+pages: build # the manual pages and the completions
+	$(AS_USER) $(GO) run ./docs/man bin/man '$(PKG_VERSION)' "$$(date -u -d @$(EPOCH) +%F)"
+	$(AS_USER) install -d bin/completions
+	for s in bash zsh fish; do bin/subflowctl completion $$s | $(AS_USER) tee bin/completions/$$s >/dev/null; done
+
 .PHONY: install
-install: build ## install to DESTDIR, below PREFIX
-	install -D -m 755 bin/subflowd '$(DESTDIR)$(PREFIX)/sbin/subflowd'
-	install -D -m 755 bin/subflowctl '$(DESTDIR)$(PREFIX)/bin/subflowctl'
-	install -d '$(DESTDIR)$(UNITDIR)'
-	sed 's|/usr/sbin/subflowd|$(PREFIX)/sbin/subflowd|' systemd/subflowd.service >'$(DESTDIR)$(UNITDIR)/subflowd.service'
+install: build pages install-files ## install to DESTDIR, below PREFIX
+	@[ -n '$(DESTDIR)' ] || echo 'Then: systemd-sysusers && systemctl daemon-reload && systemctl enable --now subflowd'
+
+# Only copies, so that packages of any architecture are made of it.
+.PHONY: install-files
+install-files:
+	install -D -m 755 '$(BIN)/subflowd' '$(DESTDIR)$(SBINDIR)/subflowd'
+	install -D -m 755 '$(BIN)/subflowctl' '$(DESTDIR)$(PREFIX)/bin/subflowctl'
+	install -d '$(DESTDIR)$(UNITDIR)' '$(DESTDIR)$(SYSCONFDIR)/subflowd/conf.d'
+	sed 's|/usr/sbin/subflowd|$(SBINDIR)/subflowd|' systemd/subflowd.service >'$(DESTDIR)$(UNITDIR)/subflowd.service'
 	chmod 644 '$(DESTDIR)$(UNITDIR)/subflowd.service'
+	install -D -m 644 systemd/subflowd.preset '$(DESTDIR)$(PREFIX)/lib/systemd/system-preset/90-subflowd.preset'
 	install -D -m 644 systemd/sysusers.conf '$(DESTDIR)$(SYSUSERSDIR)/subflowd.conf'
 	install -D -m 644 packaging/networkmanager.conf '$(DESTDIR)$(NMDIR)/90-subflowd.conf'
 	install -D -m 644 packaging/networkd.conf '$(DESTDIR)$(PREFIX)/lib/systemd/networkd.conf.d/90-subflowd.conf'
-	install -D -m 644 internal/config/reference.toml '$(DESTDIR)$(PREFIX)/share/doc/subflowd/subflowd.toml'
-	@[ -n '$(DESTDIR)' ] || echo 'Then: systemd-sysusers && systemctl daemon-reload && systemctl enable --now subflowd'
+	[ -e '$(DESTDIR)$(SYSCONFDIR)/subflowd/subflowd.toml' ] || install -m 644 internal/config/reference.toml '$(DESTDIR)$(SYSCONFDIR)/subflowd/subflowd.toml'
+	install -D -m 644 bin/completions/bash '$(DESTDIR)$(PREFIX)/share/bash-completion/completions/subflowctl'
+	install -D -m 644 bin/completions/zsh '$(DESTDIR)$(ZSHDIR)/_subflowctl'
+	install -D -m 644 bin/completions/fish '$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/subflowctl.fish'
+	for page in subflowctl.1 subflowd.toml.5 subflowd.8; do \
+		install -d '$(DESTDIR)$(MANDIR)'/man$${page##*.}; \
+		gzip -9nc bin/man/$$page >'$(DESTDIR)$(MANDIR)'/man$${page##*.}/$$page.gz; \
+		chmod 644 '$(DESTDIR)$(MANDIR)'/man$${page##*.}/$$page.gz; \
+	done
 
 .PHONY: uninstall
 uninstall: ## remove what install put there; the configuration stays
-	rm -f '$(DESTDIR)$(PREFIX)/sbin/subflowd' '$(DESTDIR)$(PREFIX)/bin/subflowctl' \
+	rm -f '$(DESTDIR)$(SBINDIR)/subflowd' '$(DESTDIR)$(PREFIX)/bin/subflowctl' \
 		'$(DESTDIR)$(UNITDIR)/subflowd.service' '$(DESTDIR)$(SYSUSERSDIR)/subflowd.conf' \
+		'$(DESTDIR)$(PREFIX)/lib/systemd/system-preset/90-subflowd.preset' \
 		'$(DESTDIR)$(NMDIR)/90-subflowd.conf' '$(DESTDIR)$(PREFIX)/lib/systemd/networkd.conf.d/90-subflowd.conf' \
-		'$(DESTDIR)$(PREFIX)/share/doc/subflowd/subflowd.toml'
+		'$(DESTDIR)$(PREFIX)/share/bash-completion/completions/subflowctl' '$(DESTDIR)$(ZSHDIR)/_subflowctl' \
+		'$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/subflowctl.fish' \
+		'$(DESTDIR)$(MANDIR)'/man1/subflowctl.1.gz '$(DESTDIR)$(MANDIR)'/man5/subflowd.toml.5.gz '$(DESTDIR)$(MANDIR)'/man8/subflowd.8.gz
+
+.PHONY: packages
+packages: pages ## deb, rpm, Arch and apk packages in DIST (ARCHS='amd64 arm64' FORMATS=deb)
+	$(AS_USER) env GO='$(GO)' VERSION='$(PKG_VERSION)' ARCHS='$(ARCHS)' FORMATS='$(FORMATS)' LDFLAGS='$(LDFLAGS)' \
+		SOURCE_DATE_EPOCH='$(EPOCH)' packaging/build.sh '$(DIST)'
 
 .PHONY: clean
 clean: ## remove what the build made
