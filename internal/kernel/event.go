@@ -138,6 +138,6 @@ func (d *decoder) route(typ uint16, b []byte) (netstate.Hints, bool) {
 
 // describeRoute is short: attributes beyond the gateway are no reason.
 func describeRoute(r netstate.Route, n netstate.Names) string {
-	r.MTU, r.AdvMSS, r.InitCwnd, r.PrefSrc, r.Pref = 0, 0, 0, netip.Addr{}, 0
+	r.MTU, r.AdvMSS, r.InitCwnd, r.Metrics, r.PrefSrc, r.Pref = 0, 0, 0, "", netip.Addr{}, 0
 	return r.Text(n)
 }

@@ -106,19 +106,36 @@ func putRouteExtras(m *messages, r netstate.Route) {
 	if r.Pref != netstate.PrefMedium && r.Family == netstate.IPv6 {
 		m.u8(unix.RTA_PREF, uint8(r.Pref))
 	}
-	if r.MTU == 0 && r.AdvMSS == 0 && r.InitCwnd == 0 {
+	putMetrics(m, r)
+}
+
+// putMetrics writes RTA_METRICS.
+func putMetrics(m *messages, r netstate.Route) {
+	if r.MTU == 0 && r.AdvMSS == 0 && r.InitCwnd == 0 && r.Metrics == "" {
 		return
 	}
-	at := m.nest(unix.RTA_METRICS)
+	others, _ := netstate.ParseMetrics(r.Metrics) // was written by MetricsText
+	var lock uint32
 	if r.MTULock && r.MTU != 0 {
-		m.u32(unix.RTAX_LOCK, 1<<unix.RTAX_MTU)
+		lock = 1 << unix.RTAX_MTU
 	}
-	for _, metric := range [...]struct {
-		typ   uint16
-		value uint32
-	}{{unix.RTAX_MTU, r.MTU}, {unix.RTAX_ADVMSS, r.AdvMSS}, {unix.RTAX_INITCWND, r.InitCwnd}} {
-		if metric.value != 0 {
-			m.u32(metric.typ, metric.value)
+	for _, o := range others {
+		if o.Lock {
+			lock |= 1 << o.Number
+		}
+	}
+	at := m.nest(unix.RTA_METRICS)
+	for _, metric := range append([]netstate.Metric{
+		{Number: unix.RTAX_LOCK, Value: lock},
+		{Number: unix.RTAX_MTU, Value: r.MTU},
+		{Number: unix.RTAX_ADVMSS, Value: r.AdvMSS},
+		{Number: unix.RTAX_INITCWND, Value: r.InitCwnd},
+	}, others...) {
+		switch {
+		case metric.Name != "":
+			copy(m.attr(metric.Number, len(metric.Name)+1), metric.Name)
+		case metric.Value != 0:
+			m.u32(metric.Number, metric.Value)
 		}
 	}
 	m.endNest(at)

@@ -141,18 +141,28 @@ func decodeNexthopAttr(r *netstate.Route, typ uint16, v []byte) {
 
 // decodeMetrics reads RTA_METRICS; bit n of RTAX_LOCK locks metric n.
 func decodeMetrics(r *netstate.Route, a attrs) {
+	var lock uint32
+	var others []netstate.Metric
 	for typ, v, ok := a.next(); ok; typ, v, ok = a.next() {
 		switch typ {
-		case unix.RTAX_LOCK:
-			r.MTULock = u32At(v, 0)&(1<<unix.RTAX_MTU) != 0
+		case unix.RTAX_LOCK: // the kernel writes it first
+			lock = u32At(v, 0)
+			r.MTULock = lock&(1<<unix.RTAX_MTU) != 0
 		case unix.RTAX_MTU:
 			r.MTU = u32At(v, 0)
 		case unix.RTAX_ADVMSS:
 			r.AdvMSS = u32At(v, 0)
 		case unix.RTAX_INITCWND:
 			r.InitCwnd = u32At(v, 0)
+		case unix.RTAX_CC_ALGO:
+			others = append(others, netstate.Metric{Number: typ, Name: text(v), Lock: lock&(1<<typ) != 0})
+		default:
+			if typ < 32 {
+				others = append(others, netstate.Metric{Number: typ, Value: u32At(v, 0), Lock: lock&(1<<typ) != 0})
+			}
 		}
 	}
+	r.Metrics = netstate.MetricsText(others)
 }
 
 // appendNexthops makes a route of each struct rtnexthop.

@@ -60,6 +60,7 @@ func TestRoutesAsIPShowsThem(t *testing.T) {
 		table := testOptions.TableBase + uint32(eth0)
 		v4, v6 := path4(table, eth0, "10.1.1.1"), path6(table, eth0, "2001:db8:1::1")
 		v4[1].MTU, v4[1].MTULock, v4[1].AdvMSS, v4[1].InitCwnd = 1400, true, 1300, 20
+		v6[1].Metrics = "hoplimit lock 33 features ecn rto_min 50ms initrwnd 30 quickack 1 congctl reno"
 		via6 := v4[1]
 		via6.Gateway, via6.Metric = netip.MustParseAddr("fe80::1"), 200
 		far := v4[1]
@@ -76,7 +77,7 @@ func TestRoutesAsIPShowsThem(t *testing.T) {
 		wantLines(t, "ip -6 route", h.IP("-6 route show table 100002"),
 			"throw 2001:db8:1::/80 dev lo proto 77 metric 1024 pref medium",
 			"2001:db8:1::/64 dev eth0 proto 77 metric 1024 pref medium",
-			"default via 2001:db8:1::1 dev eth0 proto 77 metric 2000 pref high")
+			"default via 2001:db8:1::1 dev eth0 proto 77 metric 2000 hoplimit lock 33 features ecn rto_min lock 50ms initrwnd 30 quickack 1 congctl reno pref high")
 
 		found := inTable(refresh(t, k, netstate.Hints{Kinds: netstate.KindRoutes}), table)
 		if len(found) != len(all) {

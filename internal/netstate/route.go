@@ -98,6 +98,7 @@ type Route struct {
 	MTULock   bool
 	AdvMSS    uint32
 	InitCwnd  uint32
+	Metrics   string // the others, in words of ip-route(8): see MetricsText
 	Pref      Pref
 	ExpiresIn time.Duration // 0: never; negative: has run out; never compared
 	NexthopID uint32        // nexthop object (RTA_NH_ID); 0: none
@@ -201,6 +202,9 @@ func (r Route) writeAttributes(b *strings.Builder) {
 	}
 	num("advmss", r.AdvMSS)
 	num("initcwnd", r.InitCwnd)
+	if r.Metrics != "" {
+		b.WriteString(" " + r.Metrics)
+	}
 	switch r.Pref {
 	case PrefHigh:
 		b.WriteString(" pref high")

@@ -62,7 +62,7 @@ func (t *tableBuilder) add(r netstate.Route, reason string) {
 	n := netstate.Route{
 		Family: r.Family, Table: t.u.Table, Dst: r.Dst, Type: netstate.Unicast, Metric: metric,
 		Protocol: t.b.in.Config.Routing.Protocol, Link: t.u.Link, Gateway: r.Gateway, OnLink: r.OnLink,
-		MTU: r.MTU, MTULock: r.MTULock, AdvMSS: r.AdvMSS, InitCwnd: r.InitCwnd, Pref: r.Pref,
+		MTU: r.MTU, MTULock: r.MTULock, AdvMSS: r.AdvMSS, InitCwnd: r.InitCwnd, Metrics: r.Metrics, Pref: r.Pref,
 	}
 	if n.Family == netstate.IPv4 && !n.Gateway.IsValid() {
 		n.Scope = netstate.ScopeLink

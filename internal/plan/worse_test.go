@@ -19,6 +19,14 @@ func TestNeverWorse(t *testing.T) {
 				route default via 10.1.1.1 dev eth0 table 100002 proto 77 metric 100 onlink`,
 		},
 		{
+			name: "what a default route says about connections", have: `
+				link 2 eth0
+				addr 10.1.1.2/24 dev eth0
+				route default via 10.1.1.1 dev eth0 metric 100 initcwnd 20 hoplimit 33 rto_min 50ms initrwnd 30 congctl bbr`,
+			only: []string{"route"}, want: `
+				route default via 10.1.1.1 dev eth0 table 100002 proto 77 metric 100 onlink initcwnd 20 hoplimit 33 rto_min 50ms initrwnd 30 congctl bbr`,
+		},
+		{
 			name: "a table behind main", have: `
 				link 2 eth0
 				addr 10.1.1.2/24 dev eth0

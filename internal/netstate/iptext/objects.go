@@ -261,7 +261,11 @@ func (p *parser) routeArg(r *netstate.Route, key, val string) (err error) {
 	case "pref":
 		r.Pref = map[string]netstate.Pref{"high": netstate.PrefHigh, "low": netstate.PrefLow}[val]
 	default:
-		return fmt.Errorf("unknown word %q", key)
+		metric := key + " " + val
+		if _, err := netstate.ParseMetrics(metric); err != nil {
+			return fmt.Errorf("unknown word %q: %w", key, err)
+		}
+		r.Metrics = strings.TrimSpace(r.Metrics + " " + metric)
 	}
 	return err
 }
