@@ -40,7 +40,8 @@ func release(f *os.File) {
 // tempDir is short: Unix sockets below it must fit 107 bytes.
 func tempDir(id string) string { return filepath.Join(os.TempDir(), "sfl-"+id) }
 
-// sweep deletes the namespaces of labs whose test process was interrupted. Their processes died with it.
+// sweep deletes the namespaces of labs whose test process was interrupted. Their processes died with it, but for those that
+// had made themselves daemons, such as wireguard-go.
 func sweep() {
 	files, _ := filepath.Glob(lockDir + "/*")
 	for _, file := range files {
@@ -54,7 +55,9 @@ func sweep() {
 		}
 		left, _ := filepath.Glob("/run/netns/sfl-" + filepath.Base(file) + "-*")
 		for _, ns := range left {
-			_ = exec.Command("ip", "netns", "del", strings.TrimPrefix(ns, "/run/netns/")).Run()
+			h := &Host{NS: strings.TrimPrefix(ns, "/run/netns/")}
+			h.killRest()
+			_ = exec.Command("ip", "netns", "del", h.NS).Run()
 		}
 		_ = os.RemoveAll(tempDir(filepath.Base(file)))
 		release(f)
