@@ -173,7 +173,7 @@ func (l *Loop) note(r *round, c netstate.Change, err error) {
 	} else {
 		r.Changed++
 		l.counters.Changes[c.Op]++
-		l.log.Info(e.Text, l.fields(c, r)...)
+		l.lines = append(l.lines, line{e.Text, l.fields(c, r)})
 	}
 	l.seq++
 	e.Seq = l.seq
@@ -181,6 +181,23 @@ func (l *Loop) note(r *round, c netstate.Change, err error) {
 	if n := len(l.recent); n > maxRecent {
 		l.recent = l.recent[n-maxRecent:]
 	}
+}
+
+// line is a change that is still to be logged.
+type line struct {
+	text   string
+	fields []zap.Field
+}
+
+// tell writes the lines of changes. A line wakes up whoever reads the log (with
+// two cores that costs a new path more than its rules and routes do), so they
+// wait until the endpoints have been added.
+func (l *Loop) tell() {
+	for _, x := range l.lines {
+		l.log.Info(x.text, x.fields...)
+	}
+	clear(l.lines)
+	l.lines = l.lines[:0]
 }
 
 // fields are the details of a change that logs can be searched by.

@@ -131,6 +131,7 @@ func (l *Loop) remove(r *round, list []netstate.Change, out *Cleaned) error {
 			out.Limits = &c.Limits
 		}
 	}
+	l.tell()
 	return first
 }
 

@@ -88,6 +88,7 @@ type Loop struct {
 	since    map[findingKey]time.Time
 	counters Counters
 	recent   []Event
+	lines    []line
 	seq      uint64
 	started  time.Time
 

@@ -176,6 +176,7 @@ func (l *Loop) pass(r *round) bool {
 	endpoints = l.choose(r, left, endpoints)
 	l.trackClears(endpoints)
 	touched |= l.apply(r, endpoints)
+	l.tell()
 	if l.vacate(r) {
 		touched |= netstate.KindEndpoints
 	}
@@ -183,6 +184,7 @@ func (l *Loop) pass(r *round) bool {
 	if touched == 0 {
 		touched = l.rearmLook(r) | l.tellAgain(r)
 	}
+	l.tell()
 	for o := range r.now {
 		r.tried[o] = left[o]
 	}

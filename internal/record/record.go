@@ -20,6 +20,8 @@ import (
 	"path/filepath"
 	"slices"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/subflowd/subflowd/internal/netstate"
 )
 
@@ -176,23 +178,46 @@ func (s *Store) replace(b []byte) error {
 	// One name is enough, because the lock lets one daemon write; what a crash
 	// left under it is overwritten.
 	temp := s.path() + ".new"
-	err := os.WriteFile(temp, b, 0o644)
+	err := writeFile(temp, b)
 	if errors.Is(err, fs.ErrNotExist) {
 		if err = os.MkdirAll(s.dir, 0o755); err == nil {
-			err = os.WriteFile(temp, b, 0o644)
+			err = writeFile(temp, b)
 		}
 	}
 	if err == nil {
-		err = os.Rename(temp, s.path())
+		err = unix.Rename(temp, s.path())
 	}
 	if err != nil {
 		_ = os.Remove(temp)
 		s.disk = nil // the next call tries again, whatever it has to say
-		var link *os.LinkError
-		if errors.As(err, &link) {
-			err = link.Err
-		}
 		return bare(err)
 	}
 	return nil
+}
+
+// writeFile is os.WriteFile without the runtime's poller, which takes a regular
+// file to be one and is refused. Each endpoint waits for this.
+func writeFile(path string, b []byte) error {
+	fd, err := -1, error(unix.EINTR)
+	for err == unix.EINTR {
+		fd, err = unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_CLOEXEC, 0o644)
+	}
+	if err != nil {
+		return err
+	}
+	for len(b) > 0 && err == nil {
+		var n int
+		if n, err = unix.Write(fd, b); err == unix.EINTR {
+			err = nil
+			continue
+		}
+		if err == nil && n == 0 {
+			err = io.ErrShortWrite
+		}
+		b = b[max(n, 0):]
+	}
+	if closed := unix.Close(fd); err == nil {
+		err = closed
+	}
+	return err
 }

@@ -2,26 +2,39 @@ package trigger
 
 import "time"
 
-// Bounds of the pause between two rounds. The lower one lets the handful of
-// messages that one change of the network makes fall into one round.
+// Bounds of the pause between two rounds.
 const (
 	MinGap = 3 * time.Millisecond
 	MaxGap = 500 * time.Millisecond
 	// gapFactor bounds the share of the time that a storm can take to a fifth.
 	gapFactor = 4
+	// MaxCredit is how much of the pauses a host that was quiet may owe. A DHCP
+	// client tells the address first and its default route some 50 us later: a
+	// pause between the two would be most of what a new path takes.
+	MaxCredit = 4 * MinGap
 )
 
-// Gate spaces rounds. The first event after a quiet time passes at once; what
-// follows waits for a pause in proportion to the last round, so that a storm
-// costs a bounded share of the time, however expensive a round has become.
+// Gate spaces rounds. The first few after a quiet time pass at once; what
+// follows waits for pauses in proportion to the rounds, so that a storm costs a
+// bounded share of the time, however expensive a round has become.
 type Gate struct {
-	next time.Time
+	paid time.Time // up to here all pauses are served
 }
 
 // Wait is how long the next round has to wait; 0: not at all.
-func (g *Gate) Wait(now time.Time) time.Duration { return max(0, g.next.Sub(now)) }
+func (g *Gate) Wait(now time.Time) time.Duration { return max(0, g.paid.Add(-MaxCredit).Sub(now)) }
 
 // Done tells the gate of a round that ended now and took so long.
 func (g *Gate) Done(now time.Time, took time.Duration) {
-	g.next = now.Add(min(max(MinGap, gapFactor*took), MaxGap))
+	owed := max(0, g.paid.Sub(now.Add(-took))) // when the round began, which serves nothing
+	gap := min(max(MinGap, gapFactor*took), MaxGap)
+	// A round that was dear leaves no debt beyond its own pause.
+	g.paid = earliest(now.Add(owed+gap), now.Add(MaxGap+MaxCredit))
+}
+
+func earliest(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
 }

@@ -79,26 +79,37 @@ func TestSlotNeverBlocksNorDrops(t *testing.T) {
 }
 
 func TestGate(t *testing.T) {
-	const ms = time.Millisecond
+	const ms, short = time.Millisecond, 200 * time.Microsecond
 	for _, c := range []struct {
-		name       string
-		took, past time.Duration
-		want       time.Duration
+		name   string
+		rounds int // without a pause
+		took   time.Duration
+		past   time.Duration
+		want   time.Duration
 	}{
-		{"a short round lets the burst of one change gather", 200 * time.Microsecond, 0, MinGap},
-		{"the pause runs from the end of the round", 200 * time.Microsecond, 2 * ms, ms},
-		{"after it the next event passes at once", 200 * time.Microsecond, 3 * ms, 0},
-		{"a costly round takes a fifth of the time at most", 20 * ms, 0, 80 * ms},
-		{"no event waits longer than this", 10 * time.Second, 0, MaxGap},
+		{"the messages of one change need no pause", 4, short, 0, 0},
+		{"then they gather", 5, short, 0, MinGap},
+		{"the pause runs from the end of the round", 5, short, 2 * ms, ms},
+		{"after it the next event passes at once", 5, short, 3 * ms, 0},
+		{"a costly round takes a fifth of the time", 1, 20 * ms, 0, 80*ms - MaxCredit},
+		{"no event waits longer than this", 9, 10 * time.Second, 0, MaxGap},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var g Gate
 			if w := g.Wait(t0); w != 0 {
 				t.Fatalf("the first event waits %v", w)
 			}
-			g.Done(t0, c.took)
-			if w := g.Wait(t0.Add(c.past)); w != c.want {
+			now := t0
+			for range c.rounds {
+				now = now.Add(c.took)
+				g.Done(now, c.took)
+			}
+			if w := g.Wait(now.Add(c.past)); w != c.want {
 				t.Errorf("want %v, got %v", c.want, w)
+			}
+			g.Done(now.Add(time.Minute), short)
+			if w := g.Wait(now.Add(time.Minute)); w != 0 {
+				t.Errorf("after a quiet minute the second event waits %v", w)
 			}
 		})
 	}
