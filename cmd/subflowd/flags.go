@@ -27,7 +27,8 @@ foreground until SIGTERM or SIGINT, and then leaves everything in place.
   --once                make the kernel match and exit; 3 if that takes more than 10 s
   --check-config        read the configuration, print every mistake in it, and exit
   --print-reference     print a configuration file with every setting and its default, explained
-  --cleanup             remove all that subflowd made, restore the limits, and exit
+  --cleanup             remove all that subflowd made, restore the limits, and exit;
+                        with the endpoints MPTCP connections lose their subflows
   --version             print the version and exit
 
 Exit status: 0 done or stopped, 1 failed, 2 usage or configuration, 3 not converged.
