@@ -35,6 +35,7 @@ PKG_VERSION ?= $(or $(shell git describe --tags --match 'v[0-9]*' 2>/dev/null | 
 # The time that is written into packages and pages.
 EPOCH   := $(or $(SOURCE_DATE_EPOCH),$(shell git log -1 --format=%ct 2>/dev/null),0)
 BIN     ?= bin
+PAGES   ?= $(BIN)
 DIST    ?= dist
 ARCHS   ?= amd64 arm64 armv7 riscv64 mipsle
 FORMATS ?= deb rpm archlinux apk
@@ -56,7 +57,7 @@ help: ## this list
 
 .PHONY: build
 build: ## bin/subflowd and bin/subflowctl, static
-	$(AS_USER) $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/ ./cmd/subflowd ./cmd/subflowctl
+	$(AS_USER) $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o '$(BIN)/' ./cmd/subflowd ./cmd/subflowctl
 
 .PHONY: run
 run: build ## build, then run the daemon in the foreground on this machine's network (RUN_ARGS=--log-level=debug)
@@ -109,9 +110,9 @@ fmt: ## rewrite the sources as `make check` wants them
 
 .PHONY: pages
 pages: build # the manual pages and the completions
-	$(AS_USER) $(GO) run ./docs/man bin/man '$(PKG_VERSION)' "$$(date -u -d @$(EPOCH) +%F)"
-	$(AS_USER) install -d bin/completions
-	for s in bash zsh fish; do bin/subflowctl completion $$s | $(AS_USER) tee bin/completions/$$s >/dev/null; done
+	$(AS_USER) $(GO) run ./docs/man '$(PAGES)/man' '$(PKG_VERSION)' "$$(date -u -d @$(EPOCH) +%F)"
+	$(AS_USER) install -d '$(PAGES)/completions'
+	for s in bash zsh fish; do '$(BIN)/subflowctl' completion $$s | $(AS_USER) tee '$(PAGES)'/completions/$$s >/dev/null; done
 
 .PHONY: install
 install: build pages install-files ## install to DESTDIR, below PREFIX
@@ -130,12 +131,12 @@ install-files:
 	install -D -m 644 packaging/networkmanager.conf '$(DESTDIR)$(NMDIR)/90-subflowd.conf'
 	install -D -m 644 packaging/networkd.conf '$(DESTDIR)$(PREFIX)/lib/systemd/networkd.conf.d/90-subflowd.conf'
 	[ -e '$(DESTDIR)$(SYSCONFDIR)/subflowd/subflowd.toml' ] || install -m 644 internal/config/reference.toml '$(DESTDIR)$(SYSCONFDIR)/subflowd/subflowd.toml'
-	install -D -m 644 bin/completions/bash '$(DESTDIR)$(PREFIX)/share/bash-completion/completions/subflowctl'
-	install -D -m 644 bin/completions/zsh '$(DESTDIR)$(ZSHDIR)/_subflowctl'
-	install -D -m 644 bin/completions/fish '$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/subflowctl.fish'
+	install -D -m 644 '$(PAGES)/completions/bash' '$(DESTDIR)$(PREFIX)/share/bash-completion/completions/subflowctl'
+	install -D -m 644 '$(PAGES)/completions/zsh' '$(DESTDIR)$(ZSHDIR)/_subflowctl'
+	install -D -m 644 '$(PAGES)/completions/fish' '$(DESTDIR)$(PREFIX)/share/fish/vendor_completions.d/subflowctl.fish'
 	for page in subflowctl.1 subflowd.toml.5 subflowd.8; do \
 		install -d '$(DESTDIR)$(MANDIR)'/man$${page##*.}; \
-		gzip -9nc bin/man/$$page >'$(DESTDIR)$(MANDIR)'/man$${page##*.}/$$page.gz; \
+		gzip -9nc '$(PAGES)'/man/$$page >'$(DESTDIR)$(MANDIR)'/man$${page##*.}/$$page.gz; \
 		chmod 644 '$(DESTDIR)$(MANDIR)'/man$${page##*.}/$$page.gz; \
 	done
 
@@ -152,7 +153,7 @@ uninstall: ## remove what install put there; the configuration stays
 .PHONY: packages
 packages: pages ## deb, rpm, Arch and apk packages in DIST (ARCHS='amd64 arm64' FORMATS=deb)
 	$(AS_USER) env GO='$(GO)' VERSION='$(PKG_VERSION)' ARCHS='$(ARCHS)' FORMATS='$(FORMATS)' LDFLAGS='$(LDFLAGS)' \
-		SOURCE_DATE_EPOCH='$(EPOCH)' packaging/build.sh '$(DIST)'
+		SOURCE_DATE_EPOCH='$(EPOCH)' PAGES='$(abspath $(PAGES))' packaging/build.sh '$(DIST)'
 
 .PHONY: clean
 clean: ## remove what the build made

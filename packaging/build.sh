@@ -1,11 +1,11 @@
 #!/bin/bash
 # Builds packages: packaging/build.sh DIST, with VERSION, ARCHS and FORMATS in the environment. `make packages` runs it.
-# Needs the manual pages and completions in bin. The same sources give the same bytes: every time is SOURCE_DATE_EPOCH.
+# Needs the manual pages and completions in PAGES. The same sources give the same bytes: every time is SOURCE_DATE_EPOCH.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 umask 022
 dist=$1
-: "${VERSION:?}" "${ARCHS:?}" "${FORMATS:?}" "${LDFLAGS:?}" "${SOURCE_DATE_EPOCH:?}"
+: "${VERSION:?}" "${ARCHS:?}" "${FORMATS:?}" "${LDFLAGS:?}" "${SOURCE_DATE_EPOCH:?}" "${PAGES:?}"
 export VERSION SOURCE_DATE_EPOCH
 GO=${GO:-go}
 
@@ -32,7 +32,7 @@ stage() {
 	archlinux) sbin=/usr/bin ;; # /usr/sbin is a link to it
 	esac
 	rm -rf "$STAGE"
-	make -s install-files DESTDIR="$STAGE" BIN="$dist/bin/$arch" PREFIX=/usr SBINDIR=$sbin ZSHDIR=$zsh UNITDIR=/usr/lib/systemd/system
+	make -s install-files DESTDIR="$STAGE" BIN="$dist/bin/$arch" PAGES="$PAGES" PREFIX=/usr SBINDIR=$sbin ZSHDIR=$zsh UNITDIR=/usr/lib/systemd/system
 	local doc=$STAGE/usr/share/doc/subflowd
 	case $format in
 	deb)

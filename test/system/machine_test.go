@@ -1,0 +1,289 @@
+package system
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/subflowd/subflowd/test/lab"
+)
+
+// soon is how long a test waits for what takes moments: the machine may be busy.
+const soon = 30 * time.Second
+
+// machine is a host of the lab on which systemd runs as the first process, over the files of the running system. What it
+// writes is lost with it.
+type machine struct {
+	t    *testing.T
+	host *lab.Host
+	root string
+	lead int // its first process, as seen from outside
+}
+
+// boot starts systemd on the host.
+func boot(n *lab.Net) *machine {
+	t := n.T.(*testing.T)
+	t.Helper()
+	lab.Need(t, lab.Root, "systemd-nspawn", "nsenter", "dpkg", "rpm")
+	m := &machine{t: t, host: n.Client, root: overlay(n.Lab)}
+	m.strip()
+	name := "sfl-" + n.ID
+	groups, unified := cgroups(t, name)
+	script := `for c; do echo $$ >"$c/cgroup.procs" || exit 1; done
+exec systemd-nspawn -D "$ROOT" --machine="$NAME" --register=no --keep-unit --network-namespace-path="/run/netns/$NS" \
+	--capability=all --resolv-conf=off --timezone=off --link-journal=no --console=pipe \
+	-b systemd.unit=multi-user.target systemd.log_target=journal systemd.show_status=0`
+	// Not by the lab's host: its threads do not see the control groups.
+	cmd := exec.Command("sh", append([]string{"-c", script, "sh"}, groups...)...)
+	console, err := os.Create(filepath.Join(n.TempDir(), "console"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd.Stdout, cmd.Stderr = console, console
+	cmd.Env = append(os.Environ(), "ROOT="+m.root, "NAME="+name, "NS="+n.Client.NS,
+		"SYSTEMD_NSPAWN_API_VFS_WRITABLE=network", "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY="+unified)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() { _ = cmd.Wait(); close(ended) }()
+	t.Cleanup(func() {
+		// The first process takes all others with it, and nspawn tidies up.
+		if m.lead != 0 {
+			_ = syscall.Kill(m.lead, syscall.SIGKILL)
+		} else {
+			_ = cmd.Process.Kill()
+		}
+		<-ended
+		console.Close()
+		_ = os.Remove("/run/systemd/nspawn/propagate/" + name)
+		for _, g := range groups {
+			removeGroups(g)
+		}
+		_ = unix.Unmount(m.root, unix.MNT_DETACH)
+		_ = unix.Unmount(filepath.Dir(m.root), unix.MNT_DETACH)
+	})
+	lab.Eventually(t, soon, "systemd starts", func() (err error) {
+		select {
+		case <-ended:
+			text, _ := os.ReadFile(console.Name())
+			t.Fatalf("systemd-nspawn ended: %s", text)
+		default:
+		}
+		m.lead, err = firstProcess(cmd.Process.Pid)
+		return err
+	})
+	lab.Eventually(t, 2*soon, "systemd is up", func() error {
+		out, err := m.try("systemctl", "is-system-running")
+		if s := strings.TrimSpace(out); s == "running" || s == "degraded" {
+			return nil
+		}
+		return fmt.Errorf("%s: %w", out, err)
+	})
+	// nspawn mounts an identity of its own over the kernel's, which the daemon sees in a /proc of its own; a host has one.
+	m.run("umount", "/proc/sys/kernel/random/boot_id")
+	return m
+}
+
+// overlay is a writable view of this system's root, in memory.
+func overlay(l *lab.Lab) string {
+	l.T.Helper()
+	dir := l.TempDir()
+	err := unix.Mount("tmpfs", dir, "tmpfs", 0, "size=1g,mode=755")
+	for _, d := range []string{"upper", "work", "root"} {
+		if err == nil {
+			err = os.Mkdir(filepath.Join(dir, d), 0o755)
+		}
+	}
+	root := filepath.Join(dir, "root")
+	if err == nil {
+		err = unix.Mount("overlay", root, "overlay", 0, fmt.Sprintf("lowerdir=/,upperdir=%s/upper,workdir=%s/work", dir, dir))
+	}
+	if err != nil {
+		_ = unix.Unmount(dir, unix.MNT_DETACH)
+		l.T.Fatalf("mount an overlay over the root: %v", err)
+	}
+	return root
+}
+
+// strip takes from the copy what this system would start, and what keeps packages from starting theirs.
+func (m *machine) strip() {
+	m.t.Helper()
+	for _, pattern := range []string{
+		"etc/systemd/system/*.wants/*", "etc/systemd/system/*.requires/*", "etc/rc?.d/*", "etc/fstab", "etc/crypttab",
+		"etc/systemd/system/subflowd.service*", "usr/sbin/policy-rc.d", "etc/resolv.conf", "etc/subflowd",
+	} {
+		found, err := filepath.Glob(filepath.Join(m.root, pattern))
+		if err != nil {
+			m.t.Fatal(err)
+		}
+		for _, f := range found {
+			if err := os.RemoveAll(f); err != nil {
+				m.t.Fatal(err)
+			}
+		}
+	}
+	m.write("etc/machine-id", "0123456789abcdef0123456789abcdef\n")
+	m.write("etc/hostname", "subflowd-test\n")
+	if err := os.MkdirAll(filepath.Join(m.root, "var/log/journal"), 0o755); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+// cgroups makes a group of this test's own in each hierarchy that systemd uses here, so that machines beside each other
+// do not share nspawn's, and says which kind the machine sees.
+func cgroups(t *testing.T, name string) (groups []string, unified string) {
+	t.Helper()
+	parents, unified := []string{"/sys/fs/cgroup"}, "1"
+	if _, err := os.Stat("/sys/fs/cgroup/cgroup.controllers"); err != nil {
+		parents, unified = []string{"/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified"}, "0"
+	}
+	for _, p := range parents {
+		g := filepath.Join(p, name)
+		err := os.Mkdir(g, 0o755)
+		if errors.Is(err, os.ErrNotExist) {
+			continue // legacy without the hybrid
+		}
+		if err != nil {
+			t.Fatalf("make control group: %v", err)
+		}
+		groups = append(groups, g)
+	}
+	return groups, unified
+}
+
+func removeGroups(dir string) {
+	below, _ := filepath.Glob(dir + "/*/")
+	for _, d := range below {
+		removeGroups(strings.TrimSuffix(d, "/"))
+	}
+	_ = os.Remove(dir)
+}
+
+// firstProcess is the child of nspawn that is systemd.
+func firstProcess(nspawn int) (int, error) {
+	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", nspawn))
+	if err != nil {
+		return 0, err
+	}
+	for _, list := range lists {
+		b, err := os.ReadFile(list)
+		if err != nil {
+			continue
+		}
+		for _, pid := range strings.Fields(string(b)) {
+			if comm, err := os.ReadFile("/proc/" + pid + "/comm"); err == nil && string(comm) == "systemd\n" {
+				return strconv.Atoi(pid)
+			}
+		}
+	}
+	return 0, errors.New("no systemd below nspawn")
+}
+
+// write makes a file of the machine; the path is relative.
+func (m *machine) write(path, text string) {
+	m.t.Helper()
+	full := filepath.Join(m.root, path)
+	err := os.MkdirAll(filepath.Dir(full), 0o755)
+	if err == nil {
+		err = os.WriteFile(full, []byte(text), 0o644)
+	}
+	if err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+// remove deletes a file of the machine.
+func (m *machine) remove(path string) {
+	m.t.Helper()
+	if err := os.RemoveAll(filepath.Join(m.root, path)); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+// exists tells whether there is such a file, as the machine sees it: its /run is in no directory here.
+func (m *machine) exists(path string) bool {
+	m.t.Helper()
+	_, err := m.try("test", "-e", "/"+path)
+	return err == nil
+}
+
+// take copies a package to the machine and returns its path there.
+func (m *machine) take(file string) string {
+	m.t.Helper()
+	b, err := os.ReadFile(file)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	path := "/var/tmp/" + filepath.Base(file)
+	m.write(path, string(b))
+	return path
+}
+
+// try runs a program on the machine and returns all that it prints.
+func (m *machine) try(args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*soon)
+	defer cancel()
+	enter := []string{
+		"-t", strconv.Itoa(m.lead), "-m", "-u", "-i", "-n", "-p", "-C", "--", "env", "-i",
+		"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "TERM=dumb", "LC_ALL=C", "SYSTEMD_PAGER=", "SYSTEMD_COLORS=0", "DEBIAN_FRONTEND=noninteractive",
+	}
+	out, err := exec.CommandContext(ctx, "nsenter", append(enter, args...)...).CombinedOutput()
+	if err != nil {
+		err = fmt.Errorf("%s: %w\n%s", strings.Join(args, " "), err, out)
+	}
+	return string(out), err
+}
+
+// run is try for what has to succeed.
+func (m *machine) run(args ...string) string {
+	m.t.Helper()
+	out, err := m.try(args...)
+	if err != nil {
+		m.log()
+		m.t.Fatal(err)
+	}
+	return out
+}
+
+// property is one of the daemon's unit.
+func (m *machine) property(name string) string {
+	m.t.Helper()
+	return strings.TrimSpace(m.run("systemctl", "show", "--value", "-p", name, "subflowd.service"))
+}
+
+// mainPID is the daemon's process as the machine numbers it.
+func (m *machine) mainPID() string { return m.property("MainPID") }
+
+// is waits until a property has a value.
+func (m *machine) is(name, want string) {
+	m.t.Helper()
+	defer func() {
+		if m.t.Failed() {
+			m.log()
+		}
+	}()
+	lab.Eventually(m.t, soon, name+"="+want, func() error {
+		if found := m.property(name); found != want {
+			return fmt.Errorf("%s is %q, wanted %q", name, found, want)
+		}
+		return nil
+	})
+}
+
+// log prints the daemon's journal.
+func (m *machine) log() {
+	m.t.Helper()
+	out, err := m.try("journalctl", "-u", "subflowd", "--no-pager", "-o", "short-monotonic", "-n", "80")
+	m.t.Logf("journal: %v\n%s", err, out)
+}
