@@ -46,10 +46,13 @@ func TestRealVPN(t *testing.T) {
 			if err := x.vpn.CheckHealthy(); err != nil {
 				t.Errorf("the VPN itself: %v", err)
 			}
+			inside := x.Client.Dial(carried[0])
+			inside.WantSubflows(x.tunnelAddr(carried[0]))
 
 			x.vpn.Down()
 			answered()
 			x.back(limits)
+			inside.WantEcho(recovers) // by the uplinks
 			x.wantRestored(append(append(all, aside...), busy...))
 			before := up.Bytes()
 			lab.Eventually(t, recovers, "the transfer goes on", func() error { return arrives(up, before) })
@@ -292,6 +295,19 @@ func TestRealSplitVPN(t *testing.T) {
 		x.Client.WantRoute(x.ServerAddr, "from "+p.Addr, "dev "+p.Dev+" via "+p.Gateway)
 	}
 	x.wantBothPaths()
+
+	rule := "rule add to 10.20.0.0/16 pref 100 prohibit oif "
+	x.Client.IP(rule+"eth0", rule+"eth1")
+	tap = x.Wiretap("tcp and dst net 10.20.0.0/16")
+	x.Client.Dial("10.20.0.1:5001").WantSubflows(x.vpn.Addr)
+	lab.Never(t, time.Second, "no join is tried", func() error {
+		if all := tap.Packets(); len(all) > 0 {
+			return fmt.Errorf("%s", all[0].Text)
+		}
+		return nil
+	})
+	rule = strings.Replace(rule, "add", "del", 1)
+	x.Client.IP(rule+"eth0", rule+"eth1")
 	x.vpn.Down()
 	x.back(limits)
 	x.wantRestored(all)
