@@ -160,7 +160,7 @@ func (a *author) renamed(l *link) action {
 func (a *author) recreate(l *link) action {
 	l.there, l.up, l.cut, l.port = true, true, false, false
 	r := l.router()
-	x := action{ip: []string{"link add " + l.dev + " type veth peer name " + r + " netns {router}", "link set " + l.dev + " up"}}
+	x := action{ip: []string{"link add " + l.dev + " address " + hardware(l.n) + " type veth peer name " + r + " netns {router}", "link set " + l.dev + " up"}}
 	x.routerAfter = []string{"link set " + r + " up"}
 	switch {
 	case a.oneSubnet && l.n < 2:

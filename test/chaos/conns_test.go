@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/subflowd/subflowd/test/lab"
@@ -155,26 +156,33 @@ func (w *world) excuse(addr, why string) {
 	}
 }
 
-// checkConns compares the connections of both sides: what lives on the twin lives beside the daemon.
-func (w *world) checkConns() error {
+// checkConns compares the connections of both sides: what lives on the twin lives beside the daemon. What was cut off
+// for a time tries again after at most as long again.
+func (w *world) checkConns(cutOff time.Duration) (lived int, err error) {
 	errs := make([]error, len(w.conns))
+	patience := min(max(15*time.Second, 3*cutOff), 100*time.Second)
+	var living atomic.Int32
 	var wg sync.WaitGroup
 	for i, p := range w.conns {
 		wg.Go(func() {
-			const patience = 60 * time.Second
 			if p.excused != "" {
 				return
 			}
-			if p.twin.alive(patience) != nil {
+			if err := p.twin.alive(patience); err != nil {
+				if os.Getenv("CHAOS_DEBUG") != "" {
+					w.twin.Dump()
+				}
+				w.t.Logf("no claim for %q: without a daemon it does not live either: %v", p.name, err)
 				return
 			}
+			living.Add(1)
 			if err := p.main.alive(patience); err != nil {
 				errs[i] = fmt.Errorf("the connection %q was cut, and lives where no daemon runs: %w", p.name, err)
 			}
 		})
 	}
 	wg.Wait()
-	return errors.Join(errs...)
+	return int(living.Load()), errors.Join(errs...)
 }
 
 // closeConns ends all connections.

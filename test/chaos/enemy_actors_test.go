@@ -9,8 +9,8 @@ import (
 	"github.com/subflowd/subflowd/test/lab"
 )
 
-// others keeps endpoints and limits of other programs. Both sides get them; on one of the daemon's addresses the kernel
-// refuses them where the daemon was first.
+// others keeps endpoints and limits of other programs. The twin has no endpoints: to delete one closes subflows, and its
+// connections say what lives without that. On one of the daemon's addresses the kernel refuses them where it was first.
 func (a *author) others() action {
 	switch {
 	case a.IntN(3) == 0:
@@ -28,13 +28,9 @@ func (a *author) others() action {
 		return action{text: "mptcp endpoint delete " + addr + ", of others", run: func(w *world) {
 			if w.main.endpoints[addr] != "" {
 				w.excuse(addr, "another program deleted its endpoint")
+				w.main.deleteEndpoint(addr)
+				delete(w.main.endpoints, addr)
 			}
-			w.both(func(s *side) {
-				if s.endpoints[addr] != "" {
-					s.deleteEndpoint(addr)
-					delete(s.endpoints, addr)
-				}
-			})
 		}}
 	}
 	l := a.uplink()
@@ -42,11 +38,9 @@ func (a *author) others() action {
 	words := pick(a, "subflow", "signal", "subflow backup", "subflow fullmesh") + pick(a, "", " dev "+l.dev)
 	a.endpoints = append(a.endpoints, addr)
 	return action{text: "mptcp endpoint add " + addr + " " + words, run: func(w *world) {
-		w.both(func(s *side) {
-			if _, err := s.Client.TryIP("mptcp endpoint add " + addr + " " + words); err == nil {
-				s.endpoints[addr] = endpointLine(s.Client, addr)
-			}
-		})
+		if _, err := w.main.Client.TryIP("mptcp endpoint add " + addr + " " + words); err == nil {
+			w.main.endpoints[addr] = endpointLine(w.main.Client, addr)
+		}
 	}}
 }
 
@@ -98,10 +92,8 @@ func (a *author) deleteOurs() action {
 		a.endpoints = nil
 		return action{text: "mptcp endpoint flush", run: func(w *world) {
 			w.excuse("", "another program flushed the endpoints")
-			w.both(func(s *side) {
-				s.ip(s.Client, "mptcp endpoint flush")
-				clear(s.endpoints)
-			})
+			w.main.ip(w.main.Client, "mptcp endpoint flush")
+			clear(w.main.endpoints)
 		}}
 	}
 	l := a.uplink()

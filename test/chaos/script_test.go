@@ -185,7 +185,7 @@ func (a *author) heal() []action {
 		x.router = append(x.router, "link set "+l.router()+" up")
 		conf := "/conf/" + l.dev + "/"
 		x.ip = append(x.ip,
-			"sysctl net/ipv6"+conf+"disable_ipv6=0", "sysctl net/ipv4"+conf+"rp_filter=0",
+			"sysctl net/ipv6"+conf+"disable_ipv6=0", "sysctl net/ipv4"+conf+"rp_filter=0", "sysctl net/ipv4"+conf+"arp_filter=0",
 			"link set "+l.dev+" nomaster", "link set "+l.dev+" up")
 		l.up, l.cut, l.port = true, false, false
 		x.ip = append(x.ip, a.configure(l)...)

@@ -63,6 +63,13 @@ func newSide(t testing.TB, oneSubnet bool) *side {
 		make = lab.OneSubnet
 	}
 	s := &side{Net: make(t, lab.IPv6()), endpoints: map[string]string{}}
+	// A bridge takes the lowest address of its ports, and links come back: nobody's neighbour entry is to go stale by that.
+	if oneSubnet {
+		s.Router.IP("link set br0 address 02:00:00:00:00:01")
+	}
+	for i, p := range []*lab.Path{s.A, s.B} {
+		s.Client.IP("link set " + p.Dev + " address " + hardware(i))
+	}
 	s.mean = s.Host("mean")
 	s.mean.Sysctl("net.ipv6.conf.default.accept_dad", "0")
 	lab.Veth(s.mean, "eth0", s.Router, "rm")
@@ -86,6 +93,8 @@ func newSide(t testing.TB, oneSubnet bool) *side {
 	}
 	return s
 }
+
+func hardware(link int) string { return fmt.Sprintf("02:00:00:00:01:%02d", link) }
 
 // routerSetup gives the router's end of a link a second gateway and an address that a client must find taken.
 func routerSetup(oneSubnet bool, link int) []string {
