@@ -229,20 +229,21 @@ done`), "ready")
 }
 
 // startMPTCPD starts Debian's mptcpd, whose plugin makes an endpoint of each address.
-func (s *subject) startMPTCPD() {
+func (s *subject) startMPTCPD() *lab.Proc {
 	s.t.Helper()
 	const program = "/usr/libexec/mptcpd"
 	if _, err := os.Stat(program); err != nil {
 		s.t.Fatalf("the reference mptcpd is missing: apt-get install mptcpd mptcpd-plugins: %v", err)
 	}
 	s.alone = true
-	s.h.Start(program, "--log=stderr", "--path-manager=addr_adv", "--addr-flags=subflow", "--notify-flags=existing,skip_link_local,skip_loopback")
+	p := s.h.Start(program, "--log=stderr", "--path-manager=addr_adv", "--addr-flags=subflow", "--notify-flags=existing,skip_link_local,skip_loopback")
 	lab.Eventually(s.t, giveUp, "mptcpd's endpoint of the first uplink", func() error {
 		if !s.hasEndpoint(netip.MustParseAddr("10.1.1.2")) {
 			return fmt.Errorf("none")
 		}
 		return nil
 	})
+	return p
 }
 
 func (s *subject) started(p *lab.Proc, word string) {
