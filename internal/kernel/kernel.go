@@ -59,6 +59,7 @@ type Kernel struct {
 	preferred map[netstate.LinkFamily]netip.Addr
 	leased    map[netstate.LinkFamily]netip.Addr
 	outbound  map[netstate.Family][2]int
+	unbound   map[netstate.Family]netstate.Way
 	endpoints []netstate.Endpoint
 	limits    netstate.Limits
 	mptcp     netstate.MPTCP
@@ -144,7 +145,7 @@ func (k *Kernel) Refresh(h netstate.Hints) (*netstate.Snapshot, error) {
 	k.changed = 0
 	return &netstate.Snapshot{
 		Links: k.links, Addrs: k.addrs, Routes: k.routes, Rules: k.rules,
-		Endpoints: k.endpoints, Limits: k.limits, Preferred: k.preferred, Outbound: k.outbound,
+		Endpoints: k.endpoints, Limits: k.limits, Preferred: k.preferred, Outbound: k.outbound, Unbound: k.unbound,
 		LeaseGateways: k.leased, MPTCP: k.mptcp,
 	}, nil
 }

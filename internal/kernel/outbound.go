@@ -27,14 +27,15 @@ var halves = []struct {
 	{netstate.IPv6, netip.MustParseAddr("3800::1")},
 }
 
-// readOutbound asks by which links unbound traffic leaves. Only a tunnel makes
-// the answer matter, so without one nothing is asked.
+// readOutbound asks by which links unbound traffic leaves, and with which
+// source. The answer matters only beside a tunnel, and where a default route
+// leads to a link without address, whose traffic has that of another.
 func (k *Kernel) readOutbound(h netstate.Hints) error {
 	if k.changed == 0 && !h.Full {
 		return nil
 	}
-	if !slices.ContainsFunc(k.links, netstate.Link.Tunnel) {
-		k.outbound = nil
+	if !slices.ContainsFunc(k.links, netstate.Link.Tunnel) && !slices.ContainsFunc(k.routes, k.unnumbered) {
+		k.outbound, k.unbound = nil, nil
 		return nil
 	}
 	k.rt.reset()
@@ -50,9 +51,10 @@ func (k *Kernel) readOutbound(h netstate.Hints) error {
 		k.rt.ip(unix.RTA_DST, q.dst)
 		k.rt.end()
 	}
-	found := map[netstate.Family][2]int{}
+	found, ways := map[netstate.Family][2]int{}, map[netstate.Family]netstate.Way{}
 	err := k.rt.exchange(first, k.rt.seq, true, func(h header, b []byte) {
-		oif := find(attrsAfter(b, rtmsgLen), unix.RTA_OIF)
+		attrs := attrsAfter(b, rtmsgLen)
+		oif := find(attrs, unix.RTA_OIF)
 		if h.typ != unix.RTM_NEWROUTE || len(oif) != 4 {
 			return
 		}
@@ -60,9 +62,27 @@ func (k *Kernel) readOutbound(h netstate.Hints) error {
 		pair := found[halves[i].family]
 		pair[i%2] = int(binary.NativeEndian.Uint32(oif))
 		found[halves[i].family] = pair
+		if src := ipOf(find(attrs, unix.RTA_PREFSRC)); i%2 == 0 && src.IsValid() {
+			ways[halves[i].family] = netstate.Way{Link: pair[0], Source: src.Unmap()}
+		}
 	}, nil) // no route: 0
-	if err == nil && !maps.Equal(found, k.outbound) {
+	if err != nil {
+		return err
+	}
+	if !maps.Equal(found, k.outbound) {
 		k.outbound = found
 	}
-	return err
+	if !maps.Equal(ways, k.unbound) {
+		k.unbound = ways
+	}
+	return nil
+}
+
+// unnumbered tells whether a route is main's default by a link that has no
+// usable address of the family.
+func (k *Kernel) unnumbered(r netstate.Route) bool {
+	return r.Table == netstate.TableMain && r.Default() && r.Type == netstate.Unicast &&
+		!slices.ContainsFunc(k.addrs, func(a netstate.Addr) bool {
+			return a.Link == r.Link && a.Family() == r.Family && a.Usable() && netstate.Routable(a.IP())
+		})
 }

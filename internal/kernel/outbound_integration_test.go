@@ -140,3 +140,28 @@ func TestOutboundAsksOnlyBesideATunnel(t *testing.T) {
 		}
 	})
 }
+
+// A default route by a link without address makes the kernel say whose address unbound traffic has; without such a
+// route nothing is asked.
+func TestUnboundSource(t *testing.T) {
+	t.Parallel()
+	l := lab.New(t)
+	h, r := l.Host("client"), l.Host("router")
+	lab.Veth(h, "eth0", r, "c0")
+	lab.Veth(h, "eth1", r, "c1")
+	h.IP("addr add 10.1.1.2/24 dev eth0")
+	inside(t, h, func(k *Kernel) {
+		if s := refresh(t, k, full()); len(s.Unbound) != 0 {
+			t.Errorf("asked without need: %v", s.Unbound)
+		}
+		h.IP("route add default dev eth1")
+		s := refresh(t, k, full())
+		if w := s.Unbound[netstate.IPv4]; w.Link != h.Ifindex("eth1") || w.Source.String() != "10.1.1.2" {
+			t.Errorf("want 10.1.1.2 by eth1, found %v", w)
+		}
+		h.IP("route del default dev eth1")
+		if s := refresh(t, k, full()); len(s.Unbound) != 0 {
+			t.Errorf("kept: %v", s.Unbound)
+		}
+	})
+}

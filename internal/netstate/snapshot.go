@@ -19,9 +19,19 @@ type Snapshot struct {
 	// fixed destinations leave, one in each half of a family's global space;
 	// 0: no route.
 	Outbound map[Family][2]int
+	// Unbound is by which link and with which source unbound traffic of a family
+	// leaves; it is asked only where a tunnel exists, or a default route by a
+	// link that has no address of its own.
+	Unbound map[Family]Way
 	// LeaseGateways are routers that a DHCP lease names and no route shows.
 	LeaseGateways map[LinkFamily]netip.Addr
 	MPTCP         MPTCP
+}
+
+// Way is where traffic leaves.
+type Way struct {
+	Link   int // ifindex
+	Source netip.Addr
 }
 
 // MPTCP is the state of Multipath TCP in the kernel.

@@ -40,11 +40,18 @@ func (b *builder) buildRules(u *uplink) {
 
 // mainDecides says why main is left to decide about traffic from the address,
 // where source rules would change what works: main has a default route for such
-// sources, which a path table cannot hold beside the others; or unbound traffic
-// leaves by another link with this address, and connect(2), which looks the
-// route up again with it, would move to this one.
+// sources, which a path table cannot hold beside the others; or it balances over
+// gateways of this very link, which a path table would reduce to one; or unbound
+// traffic leaves by another link with this address, and connect(2), which looks
+// the route up again with it, would move to this one.
 func (b *builder) mainDecides(u *uplink, ip netip.Addr) string {
 	best := b.bestDefault(u.Family)
+	if b.balances(u, best) {
+		return "main balances over several gateways of " + u.Name
+	}
+	if w, ok := b.snap.Unbound[u.Family]; ok && w.Source == ip && w.Link != u.Link && b.hasCarrier(w.Link) {
+		return "source of unbound traffic that leaves by " + b.names.Name(w.Link)
+	}
 	for _, r := range b.main[u.Family] {
 		if !r.Default() || r.Type != netstate.Unicast || r.TOS != 0 || r.Expired() {
 			continue
@@ -59,6 +66,18 @@ func (b *builder) mainDecides(u *uplink, ip netip.Addr) string {
 		}
 	}
 	return ""
+}
+
+// balances tells whether main's best default route is one IPv4 multipath route
+// all of whose nexthops are on the link. IPv6 routers of one metric are no such
+// route: the kernel chooses one of them (rt6_select, net/ipv6/route.c).
+func (b *builder) balances(u *uplink, best *netstate.Route) bool {
+	if best == nil || !best.Multipath || u.Family != netstate.IPv4 {
+		return false
+	}
+	return !slices.ContainsFunc(b.main[u.Family], func(r netstate.Route) bool {
+		return r.Default() && r.TOS == 0 && r.Multipath && r.Metric == best.Metric && r.Link != u.Link
+	})
 }
 
 func (b *builder) hasCarrier(link int) bool {

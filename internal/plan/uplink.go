@@ -71,7 +71,7 @@ func (b *builder) judge(l netstate.Link, f netstate.Family, s config.LinkSetting
 	}
 	b.findDefaults(u)
 	if len(u.defaults) == 0 {
-		return nil, "no default route, and no gateway in the configuration or in a DHCP lease"
+		return nil, b.noDefault(u)
 	}
 	u.State = Live
 	if !l.Carrier() {
@@ -110,6 +110,16 @@ func noAddress(s *netstate.Snapshot, key netstate.LinkFamily) string {
 		}
 	}
 	return reason
+}
+
+// noDefault says why no default route of the link counts.
+func (b *builder) noDefault(u *uplink) string {
+	if slices.ContainsFunc(b.main[u.Family], func(r netstate.Route) bool {
+		return r.Link == u.Link && r.Default() && r.Type == netstate.Unicast && r.SrcPrefix.IsValid()
+	}) {
+		return "its only default routes are for certain sources (default from PREFIX), which choose the link by themselves"
+	}
+	return "no default route, and no gateway in the configuration or in a DHCP lease"
 }
 
 func portOf(l netstate.Link, n netstate.Names) string {

@@ -7,6 +7,27 @@ import "testing"
 func TestNeverWorse(t *testing.T) {
 	for _, c := range []planCase{
 		{
+			name: "main balances over two gateways of the link", have: `
+				link 2 eth0
+				addr 10.1.1.2/24 dev eth0
+				route 10.1.1.0/24 dev eth0 proto kernel
+				route default via 10.1.1.1 dev eth0 multipath
+				route default via 10.1.1.9 dev eth0 multipath
+				preferred 10.1.1.2 dev eth0`,
+			only: []string{"rule", "endpoint"}, want: "endpoint 10.1.1.2 dev eth0 subflow",
+		},
+		{
+			name: "the best default is on a link without address", have: `
+				link 2 eth0
+				link 3 ppp0 kind ppp p2p
+				addr 10.1.1.2/24 dev eth0
+				route default dev ppp0 metric 5
+				route default via 10.1.1.1 dev eth0 metric 100
+				unbound 10.1.1.2 dev ppp0
+				preferred 10.1.1.2 dev eth0`,
+			only: []string{"rule", "endpoint"}, want: "endpoint 10.1.1.2 dev eth0 subflow",
+		},
+		{
 			name: "a table for another address of the link", have: `
 				link 2 eth0
 				addr 10.1.1.2/24 dev eth0

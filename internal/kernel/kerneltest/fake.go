@@ -68,7 +68,7 @@ func clone(s *netstate.Snapshot) netstate.Snapshot {
 	c := *s
 	c.Links, c.Addrs, c.Routes = slices.Clone(s.Links), slices.Clone(s.Addrs), slices.Clone(s.Routes)
 	c.Rules, c.Endpoints = slices.Clone(s.Rules), slices.Clone(s.Endpoints)
-	c.Preferred, c.LeaseGateways, c.Outbound = maps.Clone(s.Preferred), maps.Clone(s.LeaseGateways), maps.Clone(s.Outbound)
+	c.Preferred, c.LeaseGateways, c.Outbound, c.Unbound = maps.Clone(s.Preferred), maps.Clone(s.LeaseGateways), maps.Clone(s.Outbound), maps.Clone(s.Unbound)
 	return c
 }
 
@@ -120,7 +120,7 @@ func merge(seen, now netstate.Snapshot, h netstate.Hints) netstate.Snapshot {
 		seen.Routes = now.Routes
 	}
 	if kinds&^netstate.KindEndpoints != 0 {
-		seen.Preferred, seen.Outbound = now.Preferred, now.Outbound
+		seen.Preferred, seen.Outbound, seen.Unbound = now.Preferred, now.Outbound, now.Unbound
 	}
 	if kinds&netstate.KindEndpoints != 0 {
 		seen.Endpoints, seen.Limits, seen.MPTCP = now.Endpoints, now.Limits, now.MPTCP

@@ -9,6 +9,7 @@
 //	limits subflows 2 add_addr_accepted 0
 //	preferred 10.1.1.2 dev eth0
 //	outbound 4 tun0 tun0
+//	unbound 10.1.1.2 dev ppp0
 //
 // What a line does not say has the value that a plain `ip` command gives it.
 package iptext
@@ -32,6 +33,7 @@ func Snapshot(text string) (*netstate.Snapshot, error) {
 			Preferred:     map[netstate.LinkFamily]netip.Addr{},
 			LeaseGateways: map[netstate.LinkFamily]netip.Addr{},
 			Outbound:      map[netstate.Family][2]int{},
+			Unbound:       map[netstate.Family]netstate.Way{},
 			Limits:        netstate.Limits{Subflows: 2},
 			MPTCP:         netstate.MPTCP{Present: true, Enabled: true, MaxEndpoints: 8, MaxLimit: 8},
 		},
@@ -137,7 +139,7 @@ func (p *parser) line(words []string) error {
 		return p.mptcp(rest)
 	case "outbound":
 		return p.outbound(rest)
-	case "preferred", "lease":
+	case "preferred", "lease", "unbound":
 		return p.perLink(words[0], rest)
 	}
 	return fmt.Errorf("unknown object %q", words[0])
@@ -161,7 +163,8 @@ func (p *parser) mptcp(words []string) error {
 	return nil
 }
 
-// perLink reads "preferred ADDR dev LINK" and "lease ROUTER dev LINK".
+// perLink reads "preferred ADDR dev LINK", "unbound ADDR dev LINK" and "lease
+// ROUTER dev LINK".
 func (p *parser) perLink(what string, words []string) error {
 	if len(words) != 3 || words[1] != "dev" {
 		return fmt.Errorf("want ADDRESS dev LINK")
@@ -172,9 +175,12 @@ func (p *parser) perLink(what string, words []string) error {
 	}
 	i, err := p.dev(words[2])
 	key := netstate.LinkFamily{Link: i, Family: netstate.FamilyOf(ip)}
-	if what == "lease" {
+	switch what {
+	case "lease":
 		p.snap.LeaseGateways[key] = ip
-	} else {
+	case "unbound":
+		p.snap.Unbound[key.Family] = netstate.Way{Link: i, Source: ip}
+	default:
 		p.snap.Preferred[key] = ip
 	}
 	return err
