@@ -191,10 +191,7 @@ func TestStrangersAreNotBelieved(t *testing.T) {
 	h := twoUplinks(t)
 	w := watch(t, h, 100, nil)
 	h.Do(func() {
-		port, err := w.k.watch.Load().lib.GetPid()
-		if err != nil {
-			t.Fatal(err)
-		}
+		port := w.k.watch.Load().portid
 		fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
 		if err != nil {
 			t.Fatal(err)

@@ -131,9 +131,10 @@ func sleep(ctx context.Context, d time.Duration) error {
 
 // subscription is one socket. Closing it is what ends a Receive that waits.
 type subscription struct {
-	lib         *nl.NetlinkSocket
+	*receiver
+	portid      uint32
 	options     *Options // by which its filter was made
-	once        sync.Once
+	closed      sync.Once
 	interrupted atomic.Bool
 }
 
@@ -143,11 +144,19 @@ func (w *Watcher) subscribe() (*subscription, error) {
 	if err != nil {
 		return nil, os.NewSyscallError("socket", err)
 	}
+	defer lib.Close()
 	if err := w.join(lib); err != nil {
-		lib.Close()
 		return nil, err
 	}
-	return &subscription{lib: lib, options: options}, nil
+	portid, err := lib.GetPid()
+	if err != nil {
+		return nil, os.NewSyscallError("getsockname", err)
+	}
+	r, err := newReceiver(lib.GetFd())
+	if err != nil {
+		return nil, err
+	}
+	return &subscription{receiver: r, portid: portid, options: options}, nil
 }
 
 func (w *Watcher) join(lib *nl.NetlinkSocket) error {
@@ -189,7 +198,7 @@ func (k *Kernel) sameNamespace(fd int) error {
 	return err
 }
 
-func (s *subscription) close() { s.once.Do(s.lib.Close) }
+func (s *subscription) close() { s.closed.Do(func() { s.file.Close() }) }
 
 // interrupt ends run.
 func (s *subscription) interrupt() {
@@ -204,19 +213,20 @@ func (s *subscription) run(ctx context.Context, k *Kernel, emit func(netstate.Hi
 	defer stop()
 	decode := decoder{options: *k.options.Load(), own: k.rt.portid, names: k.names.Load, main: &k.main}
 	for {
-		messages, from, err := s.lib.Receive()
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
+		b, from, err := s.receive()
 		if err != nil {
 			return err
 		}
-		if from.Pid != 0 { // whoever may send to a group, only the kernel is believed
+		if from != 0 { // whoever may send to a group, only the kernel is believed
 			continue
 		}
-		for _, m := range messages {
-			h := header{typ: m.Header.Type, flags: m.Header.Flags, seq: m.Header.Seq, pid: m.Header.Pid}
-			if hint, ok := decode.hint(h, m.Data); ok {
+		for {
+			h, payload, rest, ok := nextMessage(b)
+			if !ok {
+				break
+			}
+			b = rest
+			if hint, ok := decode.hint(h, payload); ok {
 				emit(hint)
 			}
 		}

@@ -210,7 +210,7 @@ func TestBrokenSocketsSlowDown(t *testing.T) {
 	w := watch(t, twoUplinks(t), 1000, nil)
 	began := time.Now()
 	for range times {
-		w.k.watch.Load().lib.Close()
+		w.k.watch.Load().file.Close()
 		w.until(t, "overflow: events were lost")
 		lab.Eventually(t, time.Minute, "another subscription", func() error {
 			if w.k.main.watched.Load() {
