@@ -19,6 +19,8 @@ func (k *Kernel) applyPathManager(c netstate.Change) error {
 	if client == nil {
 		return mptcp.ErrUnsupported
 	}
+	faultpoint()
+	defer faultpoint()
 	switch c.Op {
 	case netstate.LimitsSet:
 		return cause(client.SetLimits(mptcp.Limits(c.Limits)))

@@ -121,6 +121,8 @@ func (s *socket) send() error {
 	if s.stale {
 		s.drain()
 	}
+	faultpoint()
+	defer faultpoint()
 	for {
 		_, err := unix.Write(s.fd, s.b)
 		if err != unix.EINTR {

@@ -34,7 +34,7 @@ func (j *judgement) checkEndpoints() {
 			if i < 0 || used[e.Address] || e.Dev != u.link.Name {
 				continue
 			}
-			if u.addrs[i].Deprecated && young || j.inUseElsewhere(e, mine) {
+			if u.addrs[i].Deprecated && young && e.Address != j.picked(u) || j.inUseElsewhere(e, mine) {
 				continue // unwanted: judged below
 			}
 			if e.Dev == u.link.Name && e.Subflow && !e.Signal && !e.Backup && !e.Fullmesh {
@@ -60,6 +60,19 @@ func (j *judgement) checkEndpoints() {
 			j.wrong("the endpoint %q is nobody's, and no connection needs it", e)
 		}
 	}
+}
+
+// picked is the source that the kernel takes for unbound traffic out of a link, deprecated or not.
+func (j *judgement) picked(u *uplink) string {
+	var answers []struct {
+		Source string `json:"prefsrc"`
+	}
+	to := map[string]string{"-4": "1.1.1.1", "-6": "2600::1"}[u.family]
+	query(j.main.Client, &answers, u.family+" route get "+to+" oif "+u.link.Name)
+	if len(answers) == 0 {
+		return ""
+	}
+	return answers[0].Source
 }
 
 // theirs tells whether another program made the endpoint.

@@ -1,0 +1,6 @@
+//go:build !soak
+
+package chaos
+
+// thorough is for make soak.
+const thorough = false
