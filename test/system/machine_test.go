@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -24,10 +25,16 @@ const soon = 30 * time.Second
 // machine is a host of the lab on which systemd runs as the first process, over the files of the running system. What it
 // writes is lost with it.
 type machine struct {
-	t    *testing.T
-	host *lab.Host
-	root string
-	lead int // its first process, as seen from outside
+	t       *testing.T
+	host    *lab.Host
+	root    string
+	name    string
+	console string   // the file with what nspawn and systemd print
+	groups  []string // control groups
+	unified string
+	nspawn  *exec.Cmd
+	ended   chan struct{} // closed when nspawn is
+	lead    int           // its first process, as seen from outside
 }
 
 // boot starts systemd on the host.
@@ -35,55 +42,68 @@ func boot(n *lab.Net) *machine {
 	t := n.T.(*testing.T)
 	t.Helper()
 	lab.Need(t, lab.Root, "systemd-nspawn", "nsenter", "dpkg", "rpm")
-	m := &machine{t: t, host: n.Client, root: overlay(n.Lab)}
+	m := &machine{t: t, host: n.Client, name: "sfl-" + n.ID, root: overlay(n.Lab), console: filepath.Join(n.TempDir(), "console")}
 	m.strip()
-	name := "sfl-" + n.ID
-	groups, unified := cgroups(t, name)
-	script := `for c; do echo $$ >"$c/cgroup.procs" || exit 1; done
+	m.groups, m.unified = cgroups(t, m.name)
+	t.Cleanup(m.end)
+	m.start()
+	return m
+}
+
+// end ends the machine: its first process takes all others with it, and nspawn tidies up.
+func (m *machine) end() {
+	if m.ended != nil {
+		select {
+		case <-m.ended:
+		default:
+			if m.lead != 0 {
+				_ = syscall.Kill(m.lead, syscall.SIGKILL)
+			} else {
+				_ = m.nspawn.Process.Kill()
+			}
+		}
+		<-m.ended
+	}
+	_ = os.Remove("/run/systemd/nspawn/propagate/" + m.name)
+	for _, g := range m.groups {
+		removeGroups(g)
+	}
+}
+
+// start runs nspawn, and waits until systemd is up.
+func (m *machine) start() {
+	m.t.Helper()
+	const script = `for c; do echo $$ >"$c/cgroup.procs" || exit 1; done
 exec systemd-nspawn -D "$ROOT" --machine="$NAME" --register=no --keep-unit --network-namespace-path="/run/netns/$NS" \
 	--capability=all --resolv-conf=off --timezone=off --link-journal=no --console=pipe \
 	-b systemd.unit=multi-user.target systemd.log_target=journal systemd.show_status=0`
 	// Not by the lab's host: its threads do not see the control groups.
-	cmd := exec.Command("sh", append([]string{"-c", script, "sh"}, groups...)...)
-	console, err := os.Create(filepath.Join(n.TempDir(), "console"))
+	cmd := exec.Command("sh", append([]string{"-c", script, "sh"}, m.groups...)...)
+	console, err := os.Create(m.console)
 	if err != nil {
-		t.Fatal(err)
+		m.t.Fatal(err)
 	}
+	defer console.Close()
 	cmd.Stdout, cmd.Stderr = console, console
-	cmd.Env = append(os.Environ(), "ROOT="+m.root, "NAME="+name, "NS="+n.Client.NS,
-		"SYSTEMD_NSPAWN_API_VFS_WRITABLE=network", "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY="+unified)
+	cmd.Env = append(os.Environ(), "ROOT="+m.root, "NAME="+m.name, "NS="+m.host.NS,
+		"SYSTEMD_NSPAWN_API_VFS_WRITABLE=network", "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY="+m.unified)
 	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+		m.t.Fatal(err)
 	}
 	ended := make(chan struct{})
 	go func() { _ = cmd.Wait(); close(ended) }()
-	t.Cleanup(func() {
-		// The first process takes all others with it, and nspawn tidies up.
-		if m.lead != 0 {
-			_ = syscall.Kill(m.lead, syscall.SIGKILL)
-		} else {
-			_ = cmd.Process.Kill()
-		}
-		<-ended
-		console.Close()
-		_ = os.Remove("/run/systemd/nspawn/propagate/" + name)
-		for _, g := range groups {
-			removeGroups(g)
-		}
-		_ = unix.Unmount(m.root, unix.MNT_DETACH)
-		_ = unix.Unmount(filepath.Dir(m.root), unix.MNT_DETACH)
-	})
-	lab.Eventually(t, soon, "systemd starts", func() (err error) {
+	m.nspawn, m.ended, m.lead = cmd, ended, 0
+	lab.Eventually(m.t, soon, "systemd starts", func() (err error) {
 		select {
 		case <-ended:
-			text, _ := os.ReadFile(console.Name())
-			t.Fatalf("systemd-nspawn ended: %s", text)
+			text, _ := os.ReadFile(m.console)
+			m.t.Fatalf("systemd-nspawn ended: %s", text)
 		default:
 		}
 		m.lead, err = firstProcess(cmd.Process.Pid)
 		return err
 	})
-	lab.Eventually(t, 2*soon, "systemd is up", func() error {
+	lab.Eventually(m.t, 2*soon, "systemd is up", func() error {
 		out, err := m.try("systemctl", "is-system-running")
 		if s := strings.TrimSpace(out); s == "running" || s == "degraded" {
 			return nil
@@ -92,7 +112,18 @@ exec systemd-nspawn -D "$ROOT" --machine="$NAME" --register=no --keep-unit --net
 	})
 	// nspawn mounts an identity of its own over the kernel's, which the daemon sees in a /proc of its own; a host has one.
 	m.run("umount", "/proc/sys/kernel/random/boot_id")
-	return m
+}
+
+// reboot ends the machine in order, and starts it again.
+func (m *machine) reboot() {
+	m.t.Helper()
+	_, _ = m.try("systemctl", "reboot")
+	select {
+	case <-m.ended:
+	case <-time.After(2 * soon):
+		m.t.Fatal("the machine does not shut down")
+	}
+	m.start()
 }
 
 // overlay is a writable view of this system's root, in memory.
@@ -106,11 +137,14 @@ func overlay(l *lab.Lab) string {
 		}
 	}
 	root := filepath.Join(dir, "root")
+	l.T.Cleanup(func() {
+		_ = unix.Unmount(root, unix.MNT_DETACH)
+		_ = unix.Unmount(dir, unix.MNT_DETACH)
+	})
 	if err == nil {
 		err = unix.Mount("overlay", root, "overlay", 0, fmt.Sprintf("lowerdir=/,upperdir=%s/upper,workdir=%s/work", dir, dir))
 	}
 	if err != nil {
-		_ = unix.Unmount(dir, unix.MNT_DETACH)
 		l.T.Fatalf("mount an overlay over the root: %v", err)
 	}
 	return root
@@ -162,12 +196,18 @@ func cgroups(t *testing.T, name string) (groups []string, unified string) {
 	return groups, unified
 }
 
+// removeGroups removes a control group and those below it, which hold no process any more.
 func removeGroups(dir string) {
-	below, _ := filepath.Glob(dir + "/*/")
-	for _, d := range below {
-		removeGroups(strings.TrimSuffix(d, "/"))
+	var all []string
+	_ = filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err == nil && d.IsDir() {
+			all = append(all, path)
+		}
+		return nil
+	})
+	for _, d := range slices.Backward(all) {
+		_ = os.Remove(d)
 	}
-	_ = os.Remove(dir)
 }
 
 // firstProcess is the child of nspawn that is systemd.

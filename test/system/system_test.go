@@ -68,6 +68,7 @@ func TestRPM(t *testing.T) {
 	m.run("systemctl", "start", "subflowd")
 	m.complete(n, "subflow")
 	checkUpgrade(m, n, "rpm", "-U", "--nodeps", m.take(next))
+	checkBoot(m, n, before)
 	m.run("rpm", "-e", "subflowd")
 	n.Client.WantSnapshot(before)
 	if m.exists("run/subflowd") || m.exists("usr/sbin/subflowd") || m.exists("etc/systemd/system/multi-user.target.wants/subflowd.service") {
@@ -240,9 +241,49 @@ func checkHang(m *machine, n *lab.Net) {
 	if s := m.run("journalctl", "-u", "subflowd", "--no-pager", "-o", "cat"); !strings.Contains(s, "Watchdog timeout") {
 		m.t.Errorf("it was not the watchdog:\n%s", s)
 	}
+	// Not by an exit status, which could be that of a wrong configuration: it is not tried again.
+	if status := m.lastExit(); !strings.Contains(status, "ABRT") && !strings.Contains(status, "KILL") {
+		m.t.Errorf("the hung process ended otherwise: %s", status)
+	}
 	n.Client.WantSnapshot(state)
 	m.configure("")
 	m.run("systemctl", "restart", "subflowd")
+}
+
+// lastExit is what the journal has of the last end of the main process.
+func (m *machine) lastExit() string {
+	m.t.Helper()
+	last := "no exit"
+	for line := range strings.Lines(m.run("journalctl", "-u", "subflowd", "--no-pager", "-o", "cat")) {
+		if strings.Contains(line, "Main process exited") {
+			last = strings.TrimSpace(line)
+		}
+	}
+	return last
+}
+
+// checkBoot has the daemon started by a boot: what waits for the network finds the paths.
+func checkBoot(m *machine, n *lab.Net, before string) {
+	m.t.Helper()
+	// The namespace outlives the machine, unlike that of a host: it is given back as it was.
+	m.run("systemctl", "stop", "subflowd")
+	m.run("subflowd", "--cleanup")
+	n.Client.WantSnapshot(before)
+	m.write("etc/systemd/system/waits.service", `[Unit]
+Wants=network-online.target
+After=network-online.target
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=/bin/sh -c 'ip mptcp endpoint >/etc/endpoints'
+`)
+	m.run("systemctl", "add-wants", "multi-user.target", "waits.service")
+	m.reboot()
+	m.complete(n, "subflow")
+	m.is("ActiveState", "active")
+	if s := m.run("cat", "/etc/endpoints"); !strings.Contains(s, n.A.Addr) || !strings.Contains(s, n.B.Addr) {
+		m.t.Errorf("at network-online.target the endpoints were: %q", s)
+	}
 }
 
 // checkKill ends the process at once.
