@@ -82,7 +82,7 @@ func (l *Loop) round(h netstate.Hints, at time.Time, event bool) {
 	r.Took = end.Sub(now)
 	// On a host whose processors are taken by others a round takes long and costs
 	// little.
-	l.gate.Done(end, min(r.Took-r.idle, cpuTime()-used))
+	l.pace(r, end, min(r.Took-r.idle, cpuTime()-used))
 	if h.Full {
 		l.setResync(end)
 	}

@@ -41,6 +41,16 @@ func (l *Loop) setTimers(now time.Time) {
 	l.due = due
 }
 
+// pace spaces out the rounds. One that finds only what a fight holds back is in
+// vain, and so is the next as long as the fight's pause runs.
+func (l *Loop) pace(r *round, now time.Time, took time.Duration) {
+	if r.Changed+r.Failed == 0 && l.fights.On(now) {
+		l.gate.Vain(now, took)
+		return
+	}
+	l.gate.Done(now, took)
+}
+
 // take empties the slot and adds what is due by time. The moment returned is
 // that of the oldest event, or now; event tells whether there was one.
 func (l *Loop) take(now time.Time) (h netstate.Hints, at time.Time, event bool) {

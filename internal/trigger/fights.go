@@ -40,7 +40,8 @@ type fight struct {
 }
 
 // Undone notes that the object was found undone, and returns how long its
-// repair has to wait. Asking again before Repaired counts once.
+// repair has to wait. Asking again before Repaired counts once, and so does what
+// somebody undoes and redoes all the time while the repair waits.
 func (f *Fights[K]) Undone(key K, now time.Time) time.Duration {
 	x := f.m[key]
 	if x == nil || now.Sub(x.Last) > FightQuiet && !x.open {
@@ -52,6 +53,9 @@ func (f *Fights[K]) Undone(key K, now time.Time) time.Duration {
 	}
 	if !x.open {
 		x.open = true
+		if x.Due.After(now) {
+			return x.Due.Sub(now)
+		}
 		x.Count++
 		x.Last, x.Pause = now, 0
 		if x.Count > FreeRepairs {
@@ -96,6 +100,17 @@ func (f *Fights[K]) Waiting(now time.Time) time.Time {
 		}
 	}
 	return first
+}
+
+// On tells whether somebody fights now: a pause runs in which his next change
+// is not answered, whether or not there is something to repair at the moment.
+func (f *Fights[K]) On(now time.Time) bool {
+	for _, x := range f.m {
+		if x.Due.After(now) {
+			return true
+		}
+	}
+	return false
 }
 
 // Get returns what is known of an object.

@@ -103,3 +103,34 @@ func TestFightThatIsOverByItself(t *testing.T) {
 		t.Error("it is not forgotten")
 	}
 }
+
+// TestFlickeringFight: somebody does and undoes the same thing a hundred times a
+// second. That is one fight with one pause, not a hundred.
+func TestFlickeringFight(t *testing.T) {
+	var f Fights[string]
+	now := t0
+	for range 4 {
+		f.Undone("x", now)
+		f.Repaired("x")
+	}
+	if f.On(now.Add(2 * time.Second)) {
+		t.Error("a pause that is over goes on")
+	}
+	for range 99 {
+		now = now.Add(10 * time.Millisecond)
+		if f.Undone("x", now) == 0 {
+			t.Fatal("it is repaired during the pause")
+		}
+		f.Settle(func(string) bool { return false })
+		if !f.On(now) || !f.Waiting(now).IsZero() {
+			t.Fatal("the pause runs, and nothing waits to be repaired")
+		}
+	}
+	if x, _ := f.Get("x"); x.Count != 4 || x.Pause != time.Second {
+		t.Errorf("got %+v", x)
+	}
+	f.Undone("x", now)
+	if wait := f.Undone("x", now.Add(10*time.Millisecond)); wait != 0 {
+		t.Errorf("after the pause the repair waits %v more", wait)
+	}
+}

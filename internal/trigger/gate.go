@@ -8,6 +8,8 @@ const (
 	MaxGap = 500 * time.Millisecond
 	// gapFactor bounds the share of the time that a storm can take to a fifth.
 	gapFactor = 4
+	// vainFactor bounds the share of rounds in vain to half a hundredth.
+	vainFactor = 199
 	// MaxCredit is how much of the pauses a host that was quiet may owe. A DHCP
 	// client tells the address first and its default route some 50 us later: a
 	// pause between the two would be most of what a new path takes.
@@ -23,6 +25,12 @@ type Gate struct {
 
 // Wait is how long the next round has to wait; 0: not at all.
 func (g *Gate) Wait(now time.Time) time.Duration { return max(0, g.paid.Add(-MaxCredit).Sub(now)) }
+
+// Vain is Done for a round that could do nothing while somebody fights: the next
+// one comes late, for whoever changes something for ever makes an event each time.
+func (g *Gate) Vain(now time.Time, took time.Duration) {
+	g.paid = now.Add(min(max(MinGap, vainFactor*took), MaxGap) + MaxCredit)
+}
 
 // Done tells the gate of a round that ended now and took so long.
 func (g *Gate) Done(now time.Time, took time.Duration) {

@@ -130,6 +130,25 @@ func TestStormIsBoundedWork(t *testing.T) {
 	}
 }
 
+// TestFightIsLittleWork: another program makes an event every millisecond.
+func TestFightIsLittleWork(t *testing.T) {
+	var g Gate
+	const took = 300 * time.Microsecond
+	now, busy := t0, time.Duration(0)
+	for now.Sub(t0) < time.Minute {
+		now = now.Add(g.Wait(now) + took)
+		busy += took
+		g.Vain(now, took)
+	}
+	if share := float64(busy) / float64(now.Sub(t0)); share > 0.006 || share < 0.004 {
+		t.Errorf("rounds in vain take %.2f %% of the time", share*100)
+	}
+	g.Vain(now, 20*time.Millisecond)
+	if w := g.Wait(now); w != MaxGap {
+		t.Errorf("after a costly round in vain the next event waits %v", w)
+	}
+}
+
 func TestBackoff(t *testing.T) {
 	b := Backoff{Min: 100 * time.Millisecond, Max: time.Second, Jitter: 0.2}
 	for i, want := range []time.Duration{100, 100, 200, 400, 800, 1000, 1000} {
