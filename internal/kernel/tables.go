@@ -156,13 +156,20 @@ func dependsOn(routes []netstate.Route, path int, links map[int]struct{}) bool {
 }
 
 // wantedTables maps every table that matters to the link whose path table it
-// is, or to 0. Ports have none: a host with hundreds of containers has hundreds
-// of them.
+// is, or to 0. Ports have none, nor do links without an address that can be an
+// uplink's: a host with hundreds of containers has hundreds of them. What is left
+// of ours in the table of such a link is found as stale.
 func (k *Kernel) wantedTables() map[tableID]int {
-	wanted := make(map[tableID]int, 2+2*len(k.links)+len(k.rules)/8)
+	addressed := make(map[int]bool, 8)
+	for _, a := range k.addrs {
+		if netstate.Routable(a.IP()) {
+			addressed[a.Link] = true
+		}
+	}
+	wanted := make(map[tableID]int, 2+2*len(addressed)+len(k.rules)/8)
 	for _, f := range k.families {
 		for _, l := range k.links {
-			if !l.Loopback() && l.Master == 0 {
+			if addressed[l.Index] && !l.Loopback() && l.Master == 0 {
 				wanted[tableID{f, k.options.Load().TableBase + uint32(l.Index)}] = l.Index
 			}
 		}
