@@ -88,7 +88,7 @@ func (a *author) enemy() action {
 
 // deleteOurs deletes an endpoint of the daemon, or all endpoints there are.
 func (a *author) deleteOurs() action {
-	if a.IntN(4) == 0 {
+	if a.IntN(10) == 0 {
 		a.endpoints = nil
 		return action{text: "mptcp endpoint flush", run: func(w *world) {
 			w.excuse("", "another program flushed the endpoints")

@@ -126,7 +126,11 @@ func (j *judgement) way(u *uplink, from, to netip.Addr) place {
 // first where only the uplink has its prefixes.
 func (j *judgement) own(u *uplink, to netip.Addr, specific func(*ipRoute) bool) place {
 	any := func(*ipRoute) bool { return true }
-	mainBits, main := j.resolve(u.family, tableMain, to, specific)
+	inMain := specific
+	if j.errorDefault(u.family) {
+		inMain = func(r *ipRoute) bool { return specific(r) && r.Protocol != protoBGP }
+	}
+	mainBits, main := j.resolve(u.family, tableMain, to, inMain)
 	tableBits, table := j.resolve(u.family, u.table, to, func(r *ipRoute) bool { return specific(r) && r.Type != typeThrow })
 	tableFirst := len(j.shared(u)) > 0 || j.errorDefault(u.family)
 	switch {

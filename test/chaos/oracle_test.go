@@ -311,6 +311,8 @@ func (j *judgement) compareRoutes(u *uplink, want, got, foreign []wantedRoute) {
 	}
 }
 
+const protoBGP = "186"
+
 // throws lists what the path table must hand back to main.
 func (j *judgement) throws(u *uplink, table []wantedRoute) (out []netip.Prefix) {
 	all := j.errorDefault(u.family)
@@ -325,7 +327,8 @@ func (j *judgement) throws(u *uplink, table []wantedRoute) (out []netip.Prefix) 
 		inside := slices.ContainsFunc(table, func(w wantedRoute) bool {
 			return w.dst.Bits() > 0 && !w.dst.Addr().IsLinkLocalUnicast() && w.dst.Bits() < r.prefix.Bits() && w.dst.Contains(r.prefix.Addr())
 		})
-		if all || inside {
+		// A routing daemon's table is no path table's to hand back: where main's default is an error, its routes do not count.
+		if all && r.Protocol != protoBGP || inside {
 			out = append(out, r.prefix)
 		}
 	}
