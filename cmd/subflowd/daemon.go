@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"os/signal"
 	"slices"
@@ -18,12 +19,14 @@ import (
 	"github.com/subflowd/subflowd/internal/control"
 	"github.com/subflowd/subflowd/internal/kernel"
 	"github.com/subflowd/subflowd/internal/lease"
+	"github.com/subflowd/subflowd/internal/metrics"
 	"github.com/subflowd/subflowd/internal/netstate"
 	"github.com/subflowd/subflowd/internal/notify"
 	"github.com/subflowd/subflowd/internal/plan"
 	"github.com/subflowd/subflowd/internal/reconcile"
 	"github.com/subflowd/subflowd/internal/record"
 	"github.com/subflowd/subflowd/internal/version"
+	"github.com/subflowd/subflowd/pkg/mptcp"
 	"github.com/subflowd/subflowd/pkg/status"
 )
 
@@ -40,6 +43,7 @@ type daemon struct {
 	hup     chan os.Signal
 	// notes are findings of the start, for the status.
 	notes []plan.Finding
+	port  *metrics.Listener // while serving
 }
 
 // start takes the lock and opens the kernel and the record. A conflictsError
@@ -168,12 +172,16 @@ func (d *daemon) serve() int {
 	o.OnConfig = func(c config.Config, owned netstate.Ownership) { d.kernel.Configure(numbers(c, owned)) }
 	l := d.loop(o)
 	d.leases.Again = func() { l.Hint(netstate.Hints{Kinds: netstate.KindAddrs, Reason: "DHCP lease may be there"}) }
-	_, files := d.running.now()
+	scrape := metrics.New(metrics.Source{View: l.View, State: control.State, Counters: mptcp.ReadCounters, Traffic: metrics.ReadTraffic})
+	d.port = metrics.NewListener(scrape, func(addr string, err error) { metricsReport(l, addr, err) })
+	defer d.port.Close()
+	c, files := d.running.now()
 	d.log.Info("subflowd "+version.String()+" starts", zap.Strings("config", files))
 
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	wg.Go(func() { d.control(ctx, l) })
+	d.port.Set(c.Metrics.Listen)
+	wg.Go(func() { d.control(ctx, l, scrape) })
 	wg.Go(func() {
 		for {
 			select {
@@ -191,7 +199,7 @@ func (d *daemon) serve() int {
 }
 
 // control answers on the socket. Without it the network is kept all the same.
-func (d *daemon) control(ctx context.Context, l *reconcile.Loop) {
+func (d *daemon) control(ctx context.Context, l *reconcile.Loop, scrape http.Handler) {
 	listener, err := control.Listen(d.flags.socket)
 	if err == nil {
 		host := control.Host{
@@ -199,11 +207,22 @@ func (d *daemon) control(ctx context.Context, l *reconcile.Loop) {
 			Load:   func(ctx context.Context) control.Loaded { return d.reload(ctx, l) },
 			Lookup: kernel.Lookup,
 		}
-		err = control.New(control.FromLoop(l, host), control.Options{Log: d.log}).Serve(ctx, listener)
+		err = control.New(control.FromLoop(l, host), control.Options{Log: d.log, Metrics: scrape}).Serve(ctx, listener)
 	}
 	if err != nil {
 		l.Report(plan.Finding{Code: "no-socket", Severity: plan.Error, Object: "control socket", Text: "subflowctl cannot ask the daemon: " + err.Error()})
 	}
+}
+
+// metricsReport puts into the status whether metrics are served.
+func metricsReport(l *reconcile.Loop, addr string, err error) {
+	const code, object = "no-metrics", "metrics.listen"
+	if err == nil {
+		l.Retract(code, object)
+		return
+	}
+	l.Report(plan.Finding{Code: code, Severity: plan.Warning, Object: object, Text: "is not served, and tried again: " + err.Error(),
+		Remedy: "see what has the port (ss -ltnp), or choose another address than " + addr})
 }
 
 // service tells the service manager how things are.

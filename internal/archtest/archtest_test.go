@@ -72,6 +72,7 @@ func TestBadTree(t *testing.T) {
 		{"netlink", "cmd/subflowd/a.go", source("var _ syscall.SockaddrNetlink", "syscall")},
 		{"kernel-reconcile", "internal/kernel/a.go", source("", Module+"/internal/reconcile")},
 		{"kernel-reconcile", "internal/reconcile/a.go", source("", Module+"/internal/kernel")},
+		{"metrics", "internal/metrics/a.go", source("", Module+"/internal/kernel")},
 		{"public", "pkg/mptcp/a.go", source("", Module+"/internal/netstate")},
 		{"public", "pkg/mptcp/a_test.go", source("", Module+"/internal/netstate")},
 		{"status", "pkg/status/a.go", source("", "golang.org/x/sys/unix")},

@@ -31,7 +31,7 @@ var (
 	}
 	netlinkName = regexp.MustCompile(`^(AF_NETLINK|NETLINK_|RTM_|RTNLGRP_|RTMGRP_|NLM_F_|SockaddrNetlink|NetlinkRIB|ParseNetlink)`)
 
-	testLibraries = []string{"pgregory.net/rapid", "github.com/google/go-cmp", "github.com/rogpeppe/go-internal", "go.uber.org/goleak", "testing"}
+	testLibraries = []string{"pgregory.net/rapid", "github.com/google/go-cmp", "github.com/rogpeppe/go-internal", "go.uber.org/goleak", "github.com/prometheus", "testing"}
 
 	generated = regexp.MustCompile(`^// Code generated .* DO NOT EDIT\.$`)
 
@@ -88,6 +88,15 @@ var rules = []rule{
 				return f.importing(Module + "/internal/kernel")
 			}
 			return nil
+		},
+	},
+	{
+		name: "metrics", why: "a scrape shows what the loop has published and what pkg/mptcp reads, and can change nothing",
+		check: func(f *file) []string {
+			if !f.under("internal/metrics") {
+				return nil
+			}
+			return f.importing(Module+"/internal/kernel", Module+"/internal/control", Module+"/internal/diff", Module+"/internal/record")
 		},
 	},
 	{

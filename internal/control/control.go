@@ -26,6 +26,7 @@ const (
 	PathExplain   = "/v1/explain"   // GET: status.Explanation; what=WHAT
 	PathReconcile = "/v1/reconcile" // POST: status.Reconciled
 	PathReload    = "/v1/reload"    // POST: status.Reloaded
+	PathMetrics   = "/metrics"      // GET: the text format of Prometheus
 )
 
 // MaxWait is how long one request to PathWait may last; a client that wants

@@ -23,7 +23,7 @@ func Document(v *reconcile.View, d status.Daemon, now time.Time) status.Document
 		Schema:      status.Schema,
 		Time:        utc(now),
 		Daemon:      d,
-		State:       state(v),
+		State:       State(v),
 		Conditions:  convert(v.Findings, condition),
 		Contentions: convert(v.Contentions, contention),
 		Pending:     convert(v.Left, func(l reconcile.Left) status.Pending { return pending(l, v.Names) }),
@@ -64,7 +64,8 @@ func FindingOf(f plan.Finding) status.Finding {
 	return status.Finding{Code: f.Code, Severity: status.Severity(f.Severity), Object: f.Object, Text: f.Text, Remedy: f.Remedy}
 }
 
-func state(v *reconcile.View) status.State {
+// State is what the status calls the state of a view.
+func State(v *reconcile.View) status.State {
 	switch {
 	case v.Plan == nil || v.Snapshot == nil:
 		return status.Converging

@@ -49,6 +49,14 @@ func (s *Server) reload(w http.ResponseWriter, r *http.Request) {
 	answer(w, http.StatusOK, done)
 }
 
+func (s *Server) metrics(w http.ResponseWriter, r *http.Request) {
+	if s.opts.Metrics == nil {
+		fail(w, http.StatusNotFound, "there are no metrics", "")
+		return
+	}
+	s.opts.Metrics.ServeHTTP(w, r)
+}
+
 // maxWhat is longer than any name of a link or address.
 const maxWhat = 128
 

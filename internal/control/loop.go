@@ -75,7 +75,7 @@ func (b *loopBackend) Reconcile(ctx context.Context) (status.Reconciled, error) 
 		return status.Reconciled{}, fmt.Errorf("run a full round: %w", err)
 	}
 	v := b.loop.View()
-	return status.Reconciled{Schema: status.Schema, State: state(v), DurationSeconds: time.Since(start).Seconds(), Changes: since(v, before)}, nil
+	return status.Reconciled{Schema: status.Schema, State: State(v), DurationSeconds: time.Since(start).Seconds(), Changes: since(v, before)}, nil
 }
 
 // Reload returns the changes of the rounds until the other configuration is in
@@ -84,7 +84,7 @@ func (b *loopBackend) Reload(ctx context.Context) (status.Reloaded, error) {
 	before := newest(b.loop.View())
 	out := b.host.Load(ctx).document()
 	v := b.loop.View()
-	out.Config, out.State, out.Changes = b.host.About().Config, state(v), since(v, before)
+	out.Config, out.State, out.Changes = b.host.About().Config, State(v), since(v, before)
 	return out, ctx.Err()
 }
 

@@ -15,6 +15,8 @@ import (
 type Options struct {
 	Group string      // whose members may write; empty: Group
 	Log   *zap.Logger // for failures that no client learns of; nil: none
+	// Metrics answers on PathMetrics; nil: there are none.
+	Metrics http.Handler
 }
 
 // Server answers requests on the control socket.

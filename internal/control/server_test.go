@@ -44,6 +44,7 @@ func TestRequests(t *testing.T) {
 		{"GET", "/v1/explain", "", 400, "wants a link"},
 		{"GET", "/v1/explain?what=" + strings.Repeat("x", 200), "", 400, "wants a link"},
 		{"GET", "/v1/reload", "", 405, "takes POST"},
+		{"GET", "/metrics", "", 404, "there are no metrics"},
 		{"GET", "/v1/wait?paths=2&timeout=0", "", 200, `"done":true`},
 		{"GET", "/v1/wait?paths=3&timeout=0.01", "", 200, `"done":false,"state":"converged","links":["eth0","wlan0"],"missing":["links that are paths: 3 wanted, 2 there (eth0, wlan0)"]`},
 

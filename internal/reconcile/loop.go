@@ -57,6 +57,7 @@ type Loop struct {
 	configs  chan config.Config
 	nudge    chan struct{} // lingering endpoints and findings are to be looked at
 	watchErr atomic.Pointer[error]
+	events   atomic.Uint64 // hints of the watcher
 
 	gate      trigger.Gate
 	snap      *netstate.Snapshot
@@ -298,7 +299,10 @@ func (l *Loop) watch(ctx context.Context, subscribed chan<- struct{}) {
 }
 
 // hint takes a hint of the watcher, from its goroutine.
-func (l *Loop) hint(h netstate.Hints) { l.slot.Put(h, time.Now()) }
+func (l *Loop) hint(h netstate.Hints) {
+	l.events.Add(1)
+	l.slot.Put(h, time.Now())
+}
 
 // watchConnections listens for connections while something waits for them, and
 // only then: a busy server has thousands of such events.

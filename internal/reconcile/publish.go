@@ -22,6 +22,7 @@ func (l *Loop) publish(r *round) {
 	if w, ok := l.o.Watcher.(interface{ Overflows() uint64 }); ok {
 		l.counters.Overflows = w.Overflows()
 	}
+	l.counters.Events = l.events.Load()
 	old := l.View()
 	v := &View{
 		Version: old.Version + 1, Started: l.started, Config: l.cfg,

@@ -80,6 +80,7 @@ func (l *Loop) round(h netstate.Hints, at time.Time, event bool) {
 	}
 	end := time.Now()
 	r.Took = end.Sub(now)
+	l.counters.Took.add(r.Took)
 	// On a host whose processors are taken by others a round takes long and costs
 	// little.
 	l.pace(r, end, min(r.Took-r.idle, cpuTime()-used))

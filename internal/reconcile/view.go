@@ -85,6 +85,8 @@ type Round struct {
 // Counters count since the start of the loop.
 type Counters struct {
 	Rounds     uint64
+	Took       Durations // of the rounds
+	Events     uint64    // hints of what the kernel told
 	FullReads  uint64
 	Overflows  uint64 // events that were lost, each followed by a full read
 	ReadErrors uint64
@@ -92,6 +94,29 @@ type Counters struct {
 	Closed     uint64                 // subflows that went around a VPN
 	Changes    map[netstate.Op]uint64 // that were made
 	Failures   map[netstate.Op]uint64
+}
+
+// Durations is a histogram of durations.
+type Durations struct {
+	// Counts are how many were at most as long as the bound of the same index,
+	// and longer than the one before; the last are longer than all.
+	Counts [len(DurationBounds) + 1]uint64
+	Sum    time.Duration
+}
+
+// DurationBounds are the upper bounds in Durations.
+var DurationBounds = [...]time.Duration{
+	250 * time.Microsecond, 500 * time.Microsecond, time.Millisecond, 2500 * time.Microsecond, 5 * time.Millisecond, 10 * time.Millisecond,
+	25 * time.Millisecond, 50 * time.Millisecond, 100 * time.Millisecond, 250 * time.Millisecond, time.Second, 5 * time.Second,
+}
+
+func (d *Durations) add(took time.Duration) {
+	i := 0
+	for i < len(DurationBounds) && took > DurationBounds[i] {
+		i++
+	}
+	d.Counts[i]++
+	d.Sum += took
 }
 
 // Event is one change that was made or failed.
