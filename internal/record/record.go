@@ -48,6 +48,9 @@ type Store struct {
 // namespace. The error says in what way a record that is there cannot be used,
 // and what follows; a missing one and one of another boot are no errors.
 func Open(dir, bootID string, cookie uint64) (*Store, netstate.Ownership, error) {
+	if volatile(dir) {
+		bootID = anyBoot
+	}
 	s := &Store{dir: dir, bootID: bootID, cookie: cookie}
 	b, err := read(s.path())
 	if errors.Is(err, fs.ErrNotExist) {
@@ -64,6 +67,26 @@ func Open(dir, bootID string, cookie uint64) (*Store, netstate.Ownership, error)
 		s.now, s.disk = own, b
 	}
 	return s, s.now, nil
+}
+
+// anyBoot stands for the boot id where the file cannot outlive its boot. There
+// the id would only do harm: in a container a service with a /proc of its own
+// reads another one than a shell does.
+const anyBoot = "volatile"
+
+// volatile tells whether the directory, or the one in which it will be made,
+// lies in memory (linux/magic.h).
+func volatile(dir string) bool {
+	var st unix.Statfs_t
+	err := unix.Statfs(dir, &st)
+	for err == unix.ENOENT && filepath.Dir(dir) != dir {
+		dir = filepath.Dir(dir)
+		err = unix.Statfs(dir, &st)
+	}
+	if err != nil {
+		return false
+	}
+	return st.Type == unix.TMPFS_MAGIC || st.Type == unix.RAMFS_MAGIC
 }
 
 func read(path string) ([]byte, error) {

@@ -302,3 +302,29 @@ func TestLimitsOfOthers(t *testing.T) {
 		t.Errorf("what others replaced is not ours any more: %+v", o)
 	}
 }
+
+// A file in memory cannot outlive its boot, so that two boot ids of one boot, as in a container, do not matter.
+func TestRecordInMemory(t *testing.T) {
+	dir, err := os.MkdirTemp("/dev/shm", "record")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	dir = filepath.Join(dir, "not", "yet")
+	if !volatile(dir) || volatile("/proc") {
+		t.Fatalf("in memory: %v, /proc: %v", volatile(dir), volatile("/proc"))
+	}
+	s, _, err := Open(dir, "one", 7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.SetLimits(netstate.Limits{Subflows: 2}, netstate.Limits{Subflows: 4}); err != nil {
+		t.Fatal(err)
+	}
+	if _, own, err := Open(dir, "two", 7); err != nil || !own.Known {
+		t.Errorf("another boot id: known %v, %v", own.Known, err)
+	}
+	if _, own, err := Open(dir, "one", 8); err != nil || own.Known {
+		t.Errorf("another namespace: known %v, %v", own.Known, err)
+	}
+}
