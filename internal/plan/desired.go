@@ -35,26 +35,31 @@ func Desired(in Input) *Plan {
 
 // builder carries what the steps share.
 type builder struct {
-	in      Input
-	snap    *netstate.Snapshot
-	names   netstate.Names
-	addrs   map[netstate.LinkFamily][]netstate.Addr
-	main    map[netstate.Family][]netstate.Route // in the kernel's order
-	uplinks []*uplink                            // best first within everything that ranks
-	plan    *Plan
+	in    Input
+	snap  *netstate.Snapshot
+	names netstate.Names
+	addrs map[netstate.LinkFamily][]netstate.Addr
+	// unusable says why the addresses of a link that are not in addrs do not count.
+	unusable map[netstate.LinkFamily]string
+	main     map[netstate.Family][]netstate.Route // in the kernel's order
+	uplinks  []*uplink                            // best first within everything that ranks
+	plan     *Plan
 }
 
 func newBuilder(in Input) *builder {
 	b := &builder{
 		in: in, snap: in.Snapshot, names: in.Snapshot.Names(),
-		addrs: map[netstate.LinkFamily][]netstate.Addr{},
-		main:  map[netstate.Family][]netstate.Route{},
-		plan:  &Plan{LiveAddrs: map[netip.Addr]bool{}},
+		addrs:    map[netstate.LinkFamily][]netstate.Addr{},
+		unusable: map[netstate.LinkFamily]string{},
+		main:     map[netstate.Family][]netstate.Route{},
+		plan:     &Plan{LiveAddrs: map[netip.Addr]bool{}},
 	}
 	for _, a := range b.snap.Addrs {
+		key := netstate.LinkFamily{Link: a.Link, Family: a.Family()}
 		if a.Usable() && netstate.Routable(a.IP()) && a.Scope != netstate.ScopeHost {
-			key := netstate.LinkFamily{Link: a.Link, Family: a.Family()}
 			b.addrs[key] = append(b.addrs[key], a)
+		} else {
+			b.noteUnusable(key, a)
 		}
 	}
 	for _, r := range b.snap.Routes {

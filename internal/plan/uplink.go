@@ -67,7 +67,7 @@ func (b *builder) judge(l netstate.Link, f netstate.Family, s config.LinkSetting
 	u.Link, u.Name, u.Family, u.Preference = l.Index, l.Name, f, s.Preference
 	u.Table = b.in.Config.Routing.TableBase + uint32(l.Index)
 	if len(b.addrs[u.key()]) == 0 {
-		return nil, noAddress(b.snap, u.key())
+		return nil, b.noAddress(u.key())
 	}
 	b.findDefaults(u)
 	if len(u.defaults) == 0 {
@@ -94,22 +94,29 @@ func (b *builder) judge(l netstate.Link, f netstate.Family, s config.LinkSetting
 }
 
 // noAddress says what a link without a usable address has.
-func noAddress(s *netstate.Snapshot, key netstate.LinkFamily) string {
-	reason := "no address"
-	for _, a := range s.Addrs {
-		switch {
-		case a.Link != key.Link || a.Family() != key.Family:
-		case !netstate.Routable(a.IP()) || a.Scope == netstate.ScopeHost:
-			if reason == "no address" {
-				reason = "only a link-local address"
-			}
-		case a.Flags&netstate.AddrDADFailed != 0:
-			return "no usable address: another host has " + a.IP().String() + " already"
-		default:
-			return "no usable address yet: " + a.IP().String() + " is tentative"
-		}
+func (b *builder) noAddress(key netstate.LinkFamily) string {
+	if reason, ok := b.unusable[key]; ok {
+		return reason
 	}
-	return reason
+	return "no address"
+}
+
+// noteUnusable keeps why the first address of a link does not count that could
+// have. All addresses are looked at once: a host with a thousand containers has
+// thousands of link-local ones.
+func (b *builder) noteUnusable(key netstate.LinkFamily, a netstate.Addr) {
+	const linkLocal = "only a link-local address"
+	if reason, known := b.unusable[key]; known && reason != linkLocal {
+		return
+	}
+	switch {
+	case !netstate.Routable(a.IP()) || a.Scope == netstate.ScopeHost:
+		b.unusable[key] = linkLocal
+	case a.Flags&netstate.AddrDADFailed != 0:
+		b.unusable[key] = "no usable address: another host has " + a.IP().String() + " already"
+	default:
+		b.unusable[key] = "no usable address yet: " + a.IP().String() + " is tentative"
+	}
 }
 
 // noDefault says why no default route of the link counts.
