@@ -84,9 +84,14 @@ ifeq ($(ROOT),)
 	@echo 'Tests that need namespaces were skipped: sudo make test runs them too.'
 endif
 
+.PHONY: test-capable
+test-capable: deps ## the integration tests with the daemon as an ordinary user with CAP_NET_ADMIN alone (by sudo)
+	SUBFLOW_USER=nobody $(GO_TEST) -timeout 15m $(TEST_ARGS) ./test/integration
+
 .PHONY: bench
-bench: deps ## what the steps of a reaction cost; `sudo make bench` asks the real kernel
+bench: deps ## figures beside their references, as docs/BENCHMARKS.md lists them; fails when one is missed (by sudo)
 	$(GO) test -tags bench -p 1 -run '^$$' -bench . -benchmem -timeout 60m $(TEST_ARGS) ./...
+	$(GO) test -tags bench -count=1 -v -timeout 60m $(TEST_ARGS) ./test/bench
 
 .PHONY: check check-modules check-vet check-rules check-scripts check-lint
 check: check-modules check-vet check-rules check-scripts check-lint ## modules, vet, import rules, licences, scripts, lint and format

@@ -457,8 +457,8 @@ func TestReloadNeedsPermission(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = n.Client.Try("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", bin, "--socket", d.Socket, "reload")
+	_, err = n.Client.Try("setpriv", "--reuid=65533", "--regid=65533", "--clear-groups", bin, "--socket", d.Socket, "reload")
 	if err == nil || !strings.Contains(err.Error(), "exit status 4") {
-		t.Errorf("as nobody: %v", err)
+		t.Errorf("as another user: %v", err)
 	}
 }

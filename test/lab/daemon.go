@@ -52,7 +52,7 @@ func (h *Host) DaemonConfig(toml string, args ...string) *Daemon {
 func (h *Host) daemon(args []string) *Daemon {
 	h.Lab.T.Helper()
 	d := &Daemon{Dir: h.StateDir(), Socket: h.socket(), Config: h.configFile(), args: args}
-	d.Proc = h.StartCommand(h.Command(Bin(h.Lab.T, "subflowd"), h.daemonArgs(args)...))
+	d.Proc = h.StartCommand(h.subflowd(args))
 	return d
 }
 
@@ -92,7 +92,7 @@ func (h *Host) Subflowd(args ...string) Result {
 	if _, err := os.Stat(h.configFile()); err != nil {
 		h.writeConfig("")
 	}
-	return h.result(h.Command(Bin(h.Lab.T, "subflowd"), h.daemonArgs(args)...))
+	return h.result(h.subflowd(args))
 }
 
 // Ctl runs subflowctl on the host with the daemon's socket.

@@ -3,6 +3,7 @@ package lab
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"syscall"
 
@@ -53,23 +54,45 @@ func (p *Path) StripMPTCP() {
 // DaemonCapable starts subflowd as user nobody with CAP_NET_ADMIN and nothing more.
 func (h *Host) DaemonCapable(args ...string) *Daemon {
 	h.Lab.T.Helper()
-	const nobody = 65534
 	h.writeConfig("")
+	d := &Daemon{Dir: h.StateDir(), Socket: h.socket(), Config: h.configFile(), args: args}
+	d.Proc = h.StartCommand(h.capable(args))
+	return d
+}
+
+// subflowd is the command that runs subflowd: as root, or with SUBFLOW_USER=nobody as that user with CAP_NET_ADMIN alone.
+func (h *Host) subflowd(args []string) *exec.Cmd {
+	h.Lab.T.Helper()
+	switch user := os.Getenv("SUBFLOW_USER"); user {
+	case "":
+		return h.Command(Bin(h.Lab.T, "subflowd"), h.daemonArgs(args)...)
+	case "nobody":
+		return h.capable(args)
+	default:
+		h.Lab.T.Fatalf("SUBFLOW_USER=%s: nobody, or nothing for root", user)
+		return nil
+	}
+}
+
+// capable is subflowd as user nobody.
+func (h *Host) capable(args []string) *exec.Cmd {
+	h.Lab.T.Helper()
+	const nobody = 65534
 	// The cache directory of root is closed to others.
 	bin := filepath.Join(h.StateDir(), "subflowd")
-	// Not copied by this process: a child that another test starts meanwhile would inherit the file open for writing,
-	// and it could not be executed (ETXTBSY).
-	h.Run("cp", Bin(h.Lab.T, "subflowd"), bin)
+	if _, err := os.Stat(bin); err != nil {
+		// Not copied by this process: a child that another test starts meanwhile would inherit the file open for
+		// writing, and it could not be executed (ETXTBSY).
+		h.Run("cp", Bin(h.Lab.T, "subflowd"), bin)
+	}
 	if err := os.Chown(h.StateDir(), nobody, nobody); err != nil {
 		h.Lab.T.Fatal(err)
 	}
-	d := &Daemon{Dir: h.StateDir(), Socket: h.socket(), Config: h.configFile(), args: args}
 	cmd := h.Command(bin, h.daemonArgs(args)...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{
 		Credential:  &syscall.Credential{Uid: nobody, Gid: nobody},
 		AmbientCaps: []uintptr{unix.CAP_NET_ADMIN},
 		Pdeathsig:   syscall.SIGKILL,
 	}
-	d.Proc = h.StartCommand(cmd)
-	return d
+	return cmd
 }
