@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -100,11 +101,19 @@ func TestMetrics(t *testing.T) {
 	}
 	lab.Eventually(t, soon, "scrape of the socket", func() error { return checkScrape(n.Client, "unix", d.Socket, want...) })
 	lab.Eventually(t, soon, "scrape of the port", func() error { return checkScrape(n.Client, "tcp", metricsAddr, want...) })
-	if _, text, err := scrape(n.Client, "tcp", metricsAddr, "/metrics"); err != nil {
-		t.Error(err)
-	} else if value(t, text, "subflowd_reconcile_duration_seconds_count") < 1 || value(t, text, "subflowd_events_total") < 0 {
-		t.Errorf("no round was counted:\n%s", text)
+	const events, rounds = "subflowd_events_total", "subflowd_reconcile_duration_seconds_count"
+	_, before, err := scrape(n.Client, "tcp", metricsAddr, "/metrics")
+	if err != nil {
+		t.Fatal(err)
 	}
+	n.Client.IP("addr add 10.1.1.77/24 dev eth0")
+	lab.Eventually(t, soon, "an event and a round", func() error {
+		_, text, err := scrape(n.Client, "tcp", metricsAddr, "/metrics")
+		if err == nil && (value(t, text, events) <= value(t, before, events) || value(t, text, rounds) <= value(t, before, rounds)) {
+			err = errors.New(text)
+		}
+		return err
+	})
 	if code, text, err := scrape(n.Client, "tcp", metricsAddr, "/v1/status"); err != nil || code != http.StatusNotFound {
 		t.Errorf("the port serves the status: %d %v %s", code, err, text)
 	}

@@ -1,7 +1,6 @@
 package metrics
 
 import (
-	"errors"
 	"net/netip"
 
 	"github.com/subflowd/subflowd/internal/netstate"
@@ -9,21 +8,27 @@ import (
 	"github.com/subflowd/subflowd/pkg/mptcp"
 )
 
-// maxConnections is up to how many connections are looked into: each subflow
-// takes some 300 bytes of memory while it is read.
+// maxConnections is up to how many connections are listed: each takes some 300
+// bytes of memory while it is read, and each of its subflows as much.
 const maxConnections = 5000
 
 // Traffic is what the MPTCP connections of a host use.
 type Traffic struct {
+	// Omitted tells that there are too many to be listed; the rest is then empty.
+	Omitted                         bool
 	Connections, Fallback, Subflows int
-	// Detailed tells whether List is there: not with very many connections.
-	Detailed bool
-	List     []mptcp.Connection
+	List                            []mptcp.Connection
 }
 
 // ReadTraffic reads the connections of the namespace of the calling thread. The
-// error is mptcp.ErrUnsupported where the kernel has no Multipath TCP.
+// errors are mptcp.ErrUnsupported where the kernel has no Multipath TCP, and
+// mptcp.ErrPermission where it shows subflows to CAP_NET_ADMIN alone.
 func ReadTraffic() (Traffic, error) {
+	// Asked first, because even a list without subflows may be long. Kernels that
+	// do not have this counter leave it to the list.
+	if c, err := mptcp.ReadCounters(); err == nil && c[currentEstablished] > maxConnections {
+		return Traffic{Omitted: true}, nil
+	}
 	// The client's buffers would be the larger part of what the daemon holds
 	// between two scrapes.
 	c, err := mptcp.Dial()
@@ -35,24 +40,17 @@ func ReadTraffic() (Traffic, error) {
 	if err != nil {
 		return Traffic{}, err
 	}
-	t := count(list)
-	if t.Connections > maxConnections {
-		return t, nil
+	if len(list) > maxConnections {
+		return Traffic{Omitted: true}, nil
 	}
-	list, err = c.Connections(mptcp.ConnectionOptions{})
-	if errors.Is(err, mptcp.ErrPermission) {
-		return t, nil
-	}
-	if err != nil {
+	if list, err = c.Connections(mptcp.ConnectionOptions{}); err != nil {
 		return Traffic{}, err
 	}
-	t = count(list)
-	t.Detailed, t.List = true, list
-	return t, nil
+	return count(list), nil
 }
 
 func count(list []mptcp.Connection) Traffic {
-	t := Traffic{Connections: len(list)}
+	t := Traffic{Connections: len(list), List: list}
 	for i := range list {
 		x := &list[i]
 		switch {
@@ -71,11 +69,16 @@ func count(list []mptcp.Connection) Traffic {
 type usage struct{ connections, subflows int }
 
 func writeTraffic(p *page, of *plan.Plan, t Traffic) {
+	p.single("subflowd_connections_omitted", gauge,
+		"Whether there are too many MPTCP connections for a scrape to list; the metrics about them are then missing.", truth(t.Omitted))
+	if t.Omitted {
+		return
+	}
 	p.family("subflowd_connections", gauge, "MPTCP sockets with a peer, by what they speak.")
 	p.sample("subflowd_connections", float64(t.Connections-t.Fallback), "protocol", "mptcp")
 	p.sample("subflowd_connections", float64(t.Fallback), "protocol", "tcp")
 	p.single("subflowd_subflows", gauge, "Subflows of MPTCP connections.", float64(t.Subflows))
-	if of == nil || !t.Detailed {
+	if of == nil {
 		return
 	}
 	used := byPath(of.Paths, t.List)
