@@ -154,3 +154,27 @@ func TestConnectionsAreReadOnceInAWhile(t *testing.T) {
 		t.Errorf("a later scrape did not read them again: %d", reads)
 	}
 }
+
+// TestDocumented wants the metrics of docs/metrics.md and those of a scrape to
+// be the same.
+func TestDocumented(t *testing.T) {
+	text, err := os.ReadFile("../../docs/metrics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	documented := map[string]bool{}
+	for line := range strings.Lines(string(text)) {
+		if cells := strings.Split(line, "|"); len(cells) > 2 {
+			for _, m := range regexp.MustCompile("`(subflowd_[a-z_]+)`").FindAllStringSubmatch(cells[1], -1) {
+				documented[m[1]] = true
+			}
+		}
+	}
+	served := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^# TYPE (\S+) `).FindAllStringSubmatch(scrape(New(source(laptop()))), -1) {
+		served[m[1]] = true
+	}
+	if diff := cmp.Diff(documented, served); diff != "" {
+		t.Errorf("- documented, + served\n%s", diff)
+	}
+}
