@@ -53,7 +53,14 @@ type address4 struct {
 // Find returns the gateways of those links that have no IPv4 default route in
 // main, as Gateways does.
 func (r *Reader) Find(links []netstate.Link, addrs []netstate.Addr, routes []netstate.Route) map[netstate.LinkFamily]netip.Addr {
-	return r.Gateways(WithoutDefault(links, routes), addrs, time.Now())
+	addressed := byLink(addrs)
+	var list []netstate.Link
+	for _, l := range links {
+		if len(addressed[l.Index]) > 0 {
+			list = append(list, l)
+		}
+	}
+	return r.Gateways(WithoutDefault(list, routes), addrs, time.Now())
 }
 
 // WithoutDefault returns the links that no IPv4 default route of main uses.
@@ -83,9 +90,10 @@ func (r *Reader) Gateways(links []netstate.Link, addrs []netstate.Addr, now time
 	before, waited := r.found, r.waiting
 	r.found, r.waiting = map[netstate.LinkFamily]found{}, map[address4]time.Time{}
 	r.files.begin(r.Root)
+	candidates := byLink(addrs)
 	for _, l := range links {
-		own := addressesOf(l, addrs)
-		if len(own) == 0 {
+		own := candidates[l.Index]
+		if len(own) == 0 || !l.Up() || l.Loopback() || l.Master != 0 {
 			continue
 		}
 		key := netstate.LinkFamily{Link: l.Index, Family: netstate.IPv4}
@@ -142,19 +150,16 @@ func (r *Reader) Sources() map[netstate.LinkFamily]string {
 	return sources
 }
 
-// addressesOf returns the usable global IPv4 addresses of a link that may be an
-// uplink at all; none where it cannot.
-func addressesOf(l netstate.Link, addrs []netstate.Addr) []netstate.Addr {
-	if !l.Up() || l.Loopback() || l.Master != 0 {
-		return nil
-	}
-	var own []netstate.Addr
+// byLink groups the usable global IPv4 addresses. Hosts of containers have
+// thousands of links, and link-local addresses on all of them.
+func byLink(addrs []netstate.Addr) map[int][]netstate.Addr {
+	m := map[int][]netstate.Addr{}
 	for _, a := range addrs {
-		if a.Link == l.Index && a.Family() == netstate.IPv4 && a.Usable() && netstate.Routable(a.IP()) {
-			own = append(own, a)
+		if a.Family() == netstate.IPv4 && a.Usable() && netstate.Routable(a.IP()) {
+			m[a.Link] = append(m[a.Link], a)
 		}
 	}
-	return own
+	return m
 }
 
 // search asks the clients in turn. recent tells whether a file that may be about

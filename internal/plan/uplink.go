@@ -33,8 +33,12 @@ func (u *uplink) key() netstate.LinkFamily {
 
 // findUplinks judges every link in both families.
 func (b *builder) findUplinks() {
-	links := slices.Clone(b.snap.Links)
-	slices.SortFunc(links, func(x, y netstate.Link) int { return cmp.Compare(x.Index, y.Index) })
+	byIndex := func(x, y netstate.Link) int { return cmp.Compare(x.Index, y.Index) }
+	links := b.snap.Links
+	if !slices.IsSortedFunc(links, byIndex) { // the kernel's are
+		links = slices.SortedStableFunc(slices.Values(links), byIndex)
+	}
+	b.plan.Ignored = make([]Ignored, 0, len(netstate.Families)*len(links))
 	for _, l := range links {
 		if l.Loopback() {
 			continue
@@ -63,12 +67,12 @@ func (b *builder) judge(l netstate.Link, f netstate.Family, s config.LinkSetting
 	case l.Tunnel() && (s.Uplink == nil || !*s.Uplink):
 		return nil, "tunnel (" + kindText(l) + "): a path only with uplink = true"
 	}
+	if key := (netstate.LinkFamily{Link: l.Index, Family: f}); len(b.addrs[key]) == 0 {
+		return nil, b.noAddress(key)
+	}
 	u := &uplink{link: l, settings: s}
 	u.Link, u.Name, u.Family, u.Preference = l.Index, l.Name, f, s.Preference
 	u.Table = b.in.Config.Routing.TableBase + uint32(l.Index)
-	if len(b.addrs[u.key()]) == 0 {
-		return nil, b.noAddress(u.key())
-	}
 	b.findDefaults(u)
 	if len(u.defaults) == 0 {
 		return nil, b.noDefault(u)

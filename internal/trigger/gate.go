@@ -6,8 +6,8 @@ import "time"
 const (
 	MinGap = 3 * time.Millisecond
 	MaxGap = 500 * time.Millisecond
-	// gapFactor bounds the share of the time that a storm can take to a fifth.
-	gapFactor = 4
+	// gapFactor bounds the share of the time that a storm can take to a tenth.
+	gapFactor = 9
 	// vainFactor bounds the share of rounds in vain to half a hundredth.
 	vainFactor = 199
 	// MaxCredit is how much of the pauses a host that was quiet may owe. A DHCP

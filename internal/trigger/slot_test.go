@@ -91,7 +91,7 @@ func TestGate(t *testing.T) {
 		{"then they gather", 5, short, 0, MinGap},
 		{"the pause runs from the end of the round", 5, short, 2 * ms, ms},
 		{"after it the next event passes at once", 5, short, 3 * ms, 0},
-		{"a costly round takes a fifth of the time", 1, 20 * ms, 0, 80*ms - MaxCredit},
+		{"a costly round takes a tenth of the time", 1, 20 * ms, 0, 180*ms - MaxCredit},
 		{"no event waits longer than this", 9, 10 * time.Second, 0, MaxGap},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -125,7 +125,7 @@ func TestStormIsBoundedWork(t *testing.T) {
 		busy += took
 		g.Done(now, took)
 	}
-	if share := float64(busy) / float64(now.Sub(t0)); share > 0.21 {
+	if share := float64(busy) / float64(now.Sub(t0)); share > 0.11 {
 		t.Errorf("a storm takes %.0f %% of the time", share*100)
 	}
 }
