@@ -60,7 +60,6 @@ type Loop struct {
 	events   atomic.Uint64 // hints of the watcher
 
 	gate      trigger.Gate
-	nap       nap
 	snap      *netstate.Snapshot
 	plan      *plan.Plan
 	changes   diff.Changes
@@ -303,7 +302,6 @@ func (l *Loop) watch(ctx context.Context, subscribed chan<- struct{}) {
 func (l *Loop) hint(h netstate.Hints) {
 	l.events.Add(1)
 	l.slot.Put(h, time.Now())
-	l.nap.take(time.Now())
 }
 
 // watchConnections listens for connections while something waits for them, and

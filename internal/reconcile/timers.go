@@ -2,7 +2,6 @@ package reconcile
 
 import (
 	"math/rand/v2"
-	"sync/atomic"
 	"time"
 
 	"github.com/subflowd/subflowd/internal/netstate"
@@ -45,35 +44,11 @@ func (l *Loop) setTimers(now time.Time) {
 // pace spaces out the rounds. One that finds only what a fight holds back is in
 // vain, and so is the next as long as the fight's pause runs.
 func (l *Loop) pace(r *round, now time.Time, took time.Duration) {
-	vain := r.Changed+r.Failed == 0 && l.fights.On(now)
-	l.nap.allowed.Store(vain)
-	if vain {
+	if r.Changed+r.Failed == 0 && l.fights.On(now) {
 		l.gate.Vain(now, took)
 		return
 	}
 	l.gate.Done(now, took)
-}
-
-// napTime is how long the watcher leaves events where they are during a fight:
-// to be woken by each costs ten times what it takes to look at it. The socket
-// holds the events of a much longer time.
-const (
-	napTime  = 20 * time.Millisecond
-	napPause = 4 * time.Millisecond // to look at what has come meanwhile
-)
-
-// nap spaces out what wakes the watcher.
-type nap struct {
-	allowed atomic.Bool
-	woke    time.Time // belongs to the watcher
-}
-
-// take pauses the watcher if a fight is on, after what it has just told.
-func (n *nap) take(now time.Time) {
-	if n.allowed.Load() && now.Sub(n.woke) > napPause {
-		time.Sleep(napTime)
-		n.woke = time.Now()
-	}
 }
 
 // take empties the slot and adds what is due by time. The moment returned is
