@@ -38,7 +38,6 @@ func (a *author) addresses() action {
 		x := add(fmt.Sprintf("%s%s/64", prefix6, pick(a, "dead", fmt.Sprintf("%x", 0x1000+n))), "")
 		conf := "sysctl net/ipv6/conf/" + l.dev
 		x.ip = append([]string{conf + "/accept_dad=1", conf + "/dad_transmits=1"}, x.ip...)
-		x.ip = append(x.ip, conf+"/accept_dad=0", conf+"/dad_transmits=0")
 		return x
 	case 7: // the same address on another link
 		o := a.links[(l.n+1)%2]
@@ -166,7 +165,8 @@ func (a *author) recreate(l *link) action {
 	case a.oneSubnet && l.n < 2:
 		x.routerAfter = append(x.routerAfter, "link set "+r+" master br0")
 	default:
-		x.routerAfter = append(x.routerAfter, "addr replace "+l.gw+"/24 dev "+r, "addr replace "+l.gw6+"/64 dev "+r+" nodad")
+		x.routerAfter = append(x.routerAfter, "addr replace "+l.gw+"/24 dev "+r, "addr replace "+l.gw6+"/64 dev "+r+" nodad",
+			"addr replace "+l.gw2+"/24 dev "+r, "addr replace "+l.gw62+"/64 dev "+r+" nodad")
 		if l.n < 2 {
 			x.routerAfter = append(x.routerAfter, routerSetup(false, l.n)...)
 		}

@@ -114,7 +114,7 @@ func TestFights(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			w := newSolo(t)
-			f := fight(w.main.Client, 5*time.Millisecond, c.commands...)
+			f := fight(w.main.Client, 20*time.Millisecond, c.commands...)
 			time.Sleep(warm)
 			pid, mine, his := w.daemon.Pid, cpu(t, w.daemon.Pid), cpu(t, f.proc.Pid)
 			begun := time.Now()
