@@ -16,7 +16,7 @@ func TestBehind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := run(t, kerneltest.New(iptext.MustSnapshot(twoSubnets)), &memory{})
 		synctest.Wait()
-		for range 8 { // after a few rounds without a pause the gate is closed for some milliseconds
+		for range trigger.MaxCredit/trigger.MinGap + 4 { // after a number of rounds without a pause the gate is closed for some milliseconds
 			h.loop.Hint(netstate.Hints{Kinds: netstate.KindAddrs, Reason: "test"})
 			synctest.Wait()
 		}

@@ -13,7 +13,7 @@ const (
 	// MaxCredit is how much of the pauses a host that was quiet may owe. A DHCP
 	// client tells the address first and its default route some 50 us later: a
 	// pause between the two would be most of what a new path takes.
-	MaxCredit = 4 * MinGap
+	MaxCredit = 16 * MinGap
 )
 
 // Gate spaces rounds. The first few after a quiet time pass at once; what

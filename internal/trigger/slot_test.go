@@ -88,9 +88,9 @@ func TestGate(t *testing.T) {
 		want   time.Duration
 	}{
 		{"the messages of one change need no pause", 4, short, 0, 0},
-		{"then they gather", 5, short, 0, MinGap},
-		{"the pause runs from the end of the round", 5, short, 2 * ms, ms},
-		{"after it the next event passes at once", 5, short, 3 * ms, 0},
+		{"then they gather", 17, short, 0, MinGap},
+		{"the pause runs from the end of the round", 17, short, 2 * ms, ms},
+		{"after it the next event passes at once", 17, short, 3 * ms, 0},
 		{"a costly round takes a tenth of the time", 1, 20 * ms, 0, 180*ms - MaxCredit},
 		{"no event waits longer than this", 9, 10 * time.Second, 0, MaxGap},
 	} {

@@ -29,7 +29,7 @@ const (
 )
 
 // giveUp bounds one repetition.
-const giveUp = 10 * time.Second
+const giveUp = time.Minute
 
 // subject is a host with one program that makes endpoints.
 type subject struct {
