@@ -79,14 +79,15 @@ const anyBoot = "volatile"
 func volatile(dir string) bool {
 	var st unix.Statfs_t
 	err := unix.Statfs(dir, &st)
-	for err == unix.ENOENT && filepath.Dir(dir) != dir {
+	for errors.Is(err, unix.ENOENT) && filepath.Dir(dir) != dir {
 		dir = filepath.Dir(dir)
 		err = unix.Statfs(dir, &st)
 	}
 	if err != nil {
 		return false
 	}
-	return st.Type == unix.TMPFS_MAGIC || st.Type == unix.RAMFS_MAGIC
+	// Signed and of another width on every architecture.
+	return uint32(st.Type) == unix.TMPFS_MAGIC || uint32(st.Type) == unix.RAMFS_MAGIC //nolint:gosec // the magics have 32 bits
 }
 
 func read(path string) ([]byte, error) {
