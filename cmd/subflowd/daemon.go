@@ -221,8 +221,10 @@ func metricsReport(l *reconcile.Loop, addr string, err error) {
 		l.Retract(code, object)
 		return
 	}
-	l.Report(plan.Finding{Code: code, Severity: plan.Warning, Object: object, Text: "is not served, and tried again: " + err.Error(),
-		Remedy: "see what has the port (ss -ltnp), or choose another address than " + addr})
+	l.Report(plan.Finding{
+		Code: code, Severity: plan.Warning, Object: object, Text: "is not served, and tried again: " + err.Error(),
+		Remedy: "see what has the port (ss -ltnp), or choose another address than " + addr,
+	})
 }
 
 // service tells the service manager how things are.

@@ -107,8 +107,10 @@ func (d *daemon) conflicts(c config.Config, l *reconcile.Loop) []string {
 	}
 	found := c.Conflicts(snap, append(slices.Clone(owned.Protocols), running.Routing.Protocol)...)
 	if len(found) > 0 && numbersOf(c) == numbersOf(running) {
-		l.Report(plan.Finding{Code: codeConflict, Severity: plan.Warning, Object: "configuration", Text: strings.Join(found, "; "),
-			Remedy: "choose others: routing.table_base, routing.protocol"})
+		l.Report(plan.Finding{
+			Code: codeConflict, Severity: plan.Warning, Object: "configuration", Text: strings.Join(found, "; "),
+			Remedy: "choose others: routing.table_base, routing.protocol",
+		})
 		return nil
 	}
 	l.Retract(codeConflict, "configuration")

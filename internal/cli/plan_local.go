@@ -43,8 +43,10 @@ func localPlan(configFile, stateDir string) (*status.Plan, error) {
 	changes := diff.Diff(diff.Input{Snapshot: snap, Plan: wish, Owned: owned, Routing: cfg.Routing, Foreign: cfg.ForeignEndpoints})
 	out := planDocument(snap.Names(), wish, changes, conns)
 	for _, c := range cfg.Conflicts(snap, owned.Protocols...) {
-		notes = append(notes, status.Finding{Code: "numbers-in-use", Severity: status.Error, Object: "configuration", Text: c,
-			Remedy: "choose others: with these the daemon does not start, and a reload is refused"})
+		notes = append(notes, status.Finding{
+			Code: "numbers-in-use", Severity: status.Error, Object: "configuration", Text: c,
+			Remedy: "choose others: with these the daemon does not start, and a reload is refused",
+		})
 	}
 	out.Namespace, out.Findings = cookie, append(notes, out.Findings...)
 	return out, nil

@@ -197,8 +197,10 @@ func flags(a netstate.Addr) []string {
 		bit  uint32
 		name string
 	}{
-		{netstate.AddrTemporary, temporary}, {netstate.AddrDeprecated, "deprecated"},
-		{netstate.AddrTentative, "tentative"}, {netstate.AddrDADFailed, "dadfailed"},
+		{netstate.AddrTemporary, temporary},
+		{netstate.AddrDeprecated, "deprecated"},
+		{netstate.AddrTentative, "tentative"},
+		{netstate.AddrDADFailed, "dadfailed"},
 	} {
 		if a.Flags&f.bit != 0 {
 			out = append(out, f.name)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"os"
@@ -112,7 +113,7 @@ func source(v *reconcile.View) Source {
 
 func scrape(h *Handler) string {
 	w := httptest.NewRecorder()
-	h.ServeHTTP(w, httptest.NewRequest("GET", Path, nil))
+	h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, Path, nil))
 	return w.Body.String()
 }
 

@@ -155,21 +155,21 @@ func (l *Loop) trackUseful(now time.Time) {
 }
 
 // woken is told that a connection came, went, or sent its first data.
-func (r *rearm) woken(now time.Time) {
-	if len(r.sleepers) == 0 {
+func (a *rearm) woken(now time.Time) {
+	if len(a.sleepers) == 0 {
 		return
 	}
-	t := r.look.Add(r.pause(now))
+	t := a.look.Add(a.pause(now))
 	if t.Before(now) {
 		t = now
 	}
-	r.due = earlier(r.due, t)
+	a.due = earlier(a.due, t)
 }
 
 // pause is how far apart the looks for sleepers are: the longer they sleep, the
 // less is asked of a host with many other connections.
-func (r *rearm) pause(now time.Time) time.Duration {
-	return min(max(minSleeperPause, now.Sub(r.event)/10), maxSleeperPause)
+func (a *rearm) pause(now time.Time) time.Duration {
+	return min(max(minSleeperPause, now.Sub(a.event)/10), maxSleeperPause)
 }
 
 // rearmLook looks for connections that missed a subflow, if that is due, and

@@ -18,18 +18,26 @@ type vpn struct {
 }
 
 var vpns = []vpn{
-	{"two halves", false,
+	{
+		"two halves", false,
 		[]string{"route add 0.0.0.0/1 dev tun0", "route add 128.0.0.0/1 dev tun0"},
-		[]string{"route del 128.0.0.0/1 dev tun0", "route del 0.0.0.0/1 dev tun0"}},
-	{"rules with a mark", false, // in the order of wg-quick(8)
+		[]string{"route del 128.0.0.0/1 dev tun0", "route del 0.0.0.0/1 dev tun0"},
+	},
+	{
+		"rules with a mark", false, // in the order of wg-quick(8)
 		[]string{"-4 rule add not fwmark 51820 table 51820", "-4 rule add table main suppress_prefixlength 0", "-4 route add 0.0.0.0/0 dev tun0 table 51820"},
-		[]string{"-4 rule del table 51820", "-4 rule del table main suppress_prefixlength 0", "-4 route del 0.0.0.0/0 dev tun0 table 51820"}},
-	{"a better metric", false,
+		[]string{"-4 rule del table 51820", "-4 rule del table main suppress_prefixlength 0", "-4 route del 0.0.0.0/0 dev tun0 table 51820"},
+	},
+	{
+		"a better metric", false,
 		[]string{"route add default dev tun0 metric 50"},
-		[]string{"route del default dev tun0 metric 50"}},
-	{"IPv6 alone", true,
+		[]string{"route del default dev tun0 metric 50"},
+	},
+	{
+		"IPv6 alone", true,
 		[]string{"-6 route add ::/1 dev tun0", "-6 route add 8000::/1 dev tun0"},
-		[]string{"-6 route del 8000::/1 dev tun0", "-6 route del ::/1 dev tun0"}},
+		[]string{"-6 route del 8000::/1 dev tun0", "-6 route del ::/1 dev tun0"},
+	},
 }
 
 func (v vpn) start(n *lab.Net) { n.Client.IP(v.up...) }

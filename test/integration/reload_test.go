@@ -342,8 +342,13 @@ func TestNumbersChange(t *testing.T) {
 			stop, watched := talk(t, bound), watchWay(n, n.B)
 			used := []int{77}
 			for _, x := range []numbers{
-				{20000, 100000, 77}, {32765, 100000, 77}, {32765, 7000, 77}, {32765, 7000, 90}, {32765, 7000, 91},
-				{31000, 200000, 78}, {32765, 100000, 77},
+				{20000, 100000, 77},
+				{32765, 100000, 77},
+				{32765, 7000, 77},
+				{32765, 7000, 90},
+				{32765, 7000, 91},
+				{31000, 200000, 78},
+				{32765, 100000, 77},
 			} {
 				take(d, x.toml())
 				lab.Eventually(t, soon, fmt.Sprint(x), func() error { return x.check(n, used...) })
