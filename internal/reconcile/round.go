@@ -71,7 +71,7 @@ func (l *Loop) round(h netstate.Hints, at time.Time, event bool) {
 		now: map[object]bool{}, tried: map[object]wish{}, failed: map[object]bool{},
 	}
 	l.counters.Rounds++
-	if l.read(h, at) {
+	if l.readAll(&h, r) {
 		for range maxPasses {
 			if !l.pass(r) {
 				break
@@ -102,6 +102,21 @@ func (l *Loop) round(h netstate.Hints, at time.Time, event bool) {
 	if h.Full && l.o.OnTick != nil {
 		l.o.OnTick()
 	}
+}
+
+// readAll reads what the hints name, and what came while it read: a default
+// route follows its address by microseconds, and what would be decided between
+// the two is not worth the time.
+func (l *Loop) readAll(h *netstate.Hints, r *round) bool {
+	const more = 2
+	ok := l.read(*h, r.at)
+	for n := 0; ok && n < more && l.slot.Pending(); n++ {
+		further, _ := l.slot.Take()
+		h.Merge(further)
+		r.event, r.full = true, h.Full
+		ok = l.read(further, r.at)
+	}
+	return ok
 }
 
 // cpuTime is what this process has used of the processors so far.
