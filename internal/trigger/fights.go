@@ -69,7 +69,7 @@ func (f *Fights[K]) Undone(key K, now time.Time) time.Duration {
 // Repaired notes that the object is as it should be again.
 func (f *Fights[K]) Repaired(key K) {
 	if x := f.m[key]; x != nil {
-		x.open = false
+		x.open, x.Due = false, time.Time{}
 	}
 }
 

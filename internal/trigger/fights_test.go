@@ -109,12 +109,9 @@ func TestFightThatIsOverByItself(t *testing.T) {
 func TestFlickeringFight(t *testing.T) {
 	var f Fights[string]
 	now := t0
-	for range 4 {
+	for range FreeRepairs {
 		f.Undone("x", now)
 		f.Repaired("x")
-	}
-	if f.On(now.Add(2 * time.Second)) {
-		t.Error("a pause that is over goes on")
 	}
 	for range 99 {
 		now = now.Add(10 * time.Millisecond)
@@ -126,11 +123,14 @@ func TestFlickeringFight(t *testing.T) {
 			t.Fatal("the pause runs, and nothing waits to be repaired")
 		}
 	}
-	if x, _ := f.Get("x"); x.Count != 4 || x.Pause != time.Second {
+	if x, _ := f.Get("x"); x.Count != FreeRepairs+1 || x.Pause != time.Second {
 		t.Errorf("got %+v", x)
 	}
 	f.Undone("x", now)
-	if wait := f.Undone("x", now.Add(10*time.Millisecond)); wait != 0 {
+	if wait := f.Undone("x", now.Add(20*time.Millisecond)); wait != 0 {
 		t.Errorf("after the pause the repair waits %v more", wait)
+	}
+	if f.On(now.Add(20 * time.Millisecond)) {
+		t.Error("a pause that is over goes on")
 	}
 }

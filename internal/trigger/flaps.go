@@ -16,6 +16,10 @@ const (
 
 var flapPause = Backoff{Min: time.Second, Max: MaxFlapPause}
 
+// maxFlapLevel is the first level with the longest pause. A link that flapped a
+// thousand times is forgotten as soon as one that flapped seven times.
+const maxFlapLevel = 7
+
 // Flaps holds endpoints of links back that lose their carrier again and again:
 // each return of an endpoint makes every connection try a join, and each loss
 // makes it retransmit. The zero value is ready. Links are known by ifindex.
@@ -45,7 +49,7 @@ func (f *Flaps) Down(link int, now time.Time) {
 	x.losses = append(x.losses, now)
 	x.eased = now
 	if len(x.losses) >= FreeFlaps {
-		x.level++
+		x.level = min(x.level+1, maxFlapLevel)
 		// A link that flaps faster than anyone counts stays bounded.
 		x.losses = x.losses[max(0, len(x.losses)-FreeFlaps):]
 	}

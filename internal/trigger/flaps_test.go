@@ -82,3 +82,23 @@ func TestFlapsOfLinksAreApart(t *testing.T) {
 		t.Errorf("a link that is gone is held back: %v", h)
 	}
 }
+
+func TestFlapsByTheThousandAreForgottenToo(t *testing.T) {
+	var f Flaps
+	now := t0
+	for range 1000 {
+		f.Down(2, now)
+		now = now.Add(50 * time.Millisecond)
+		f.Up(2, now)
+		now = now.Add(50 * time.Millisecond)
+	}
+	if _, next := f.Held(now); next.Sub(now) > MaxFlapPause {
+		t.Errorf("held for %v", next.Sub(now))
+	}
+	now = now.Add((maxFlapLevel + 1) * FlapWindow)
+	f.Down(2, now)
+	f.Up(2, now.Add(time.Second))
+	if held, _ := f.Held(now.Add(time.Second)); len(held) != 0 {
+		t.Errorf("after minutes of quiet a single loss holds the endpoint back: %v", held)
+	}
+}
