@@ -88,6 +88,10 @@ endif
 test-capable: deps ## the integration tests with the daemon as an ordinary user with CAP_NET_ADMIN alone (by sudo)
 	SUBFLOW_USER=nobody $(GO_TEST) -timeout 15m $(TEST_ARGS) ./test/integration
 
+.PHONY: soak
+soak: deps ## chaos by the hundred seeds, kills at every request, fights, flaps and storms: docs/CHAOS.md
+	$(GO) test -count=1 -tags soak -parallel 3 -timeout 90m $(TEST_ARGS) ./test/chaos
+
 .PHONY: bench
 bench: deps ## figures beside their references, as docs/BENCHMARKS.md lists them; fails when one is missed (by sudo)
 	$(GO) test -tags bench -p 1 -run '^$$' -bench . -benchmem -timeout 60m $(TEST_ARGS) ./...

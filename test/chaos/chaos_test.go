@@ -18,15 +18,20 @@ import (
 // pauses of up to a minute, and so comes the endpoint of a link that flapped.
 const quiet = 100 * time.Second
 
-// TestChaos runs a few seeds; CHAOS_SEED and CHAOS_ACTIONS replay one: CHAOS_SEED=7 CHAOS_ACTIONS=40 go test -run
-// TestChaos ./test/chaos.
+// TestChaos plays two seeds, in make soak a hundred (CHAOS_SEEDS). CHAOS_SEED and CHAOS_ACTIONS replay one:
+// CHAOS_SEED=7 CHAOS_ACTIONS=40 go test -run TestChaos ./test/chaos.
 func TestChaos(t *testing.T) {
-	actions := number(t, "CHAOS_ACTIONS", 40)
+	seeds, actions := 2, 40
+	if thorough {
+		seeds, actions = 100, 100
+	}
+	actions = number(t, "CHAOS_ACTIONS", actions)
 	if seed := number(t, "CHAOS_SEED", 0); seed != 0 {
 		chaos(t, uint64(seed), actions)
 		return
 	}
-	for _, seed := range []uint64{1, 2} {
+	for seed := range uint64(number(t, "CHAOS_SEEDS", seeds)) {
+		seed++
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			chaos(t, seed, actions)

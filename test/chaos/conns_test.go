@@ -169,9 +169,6 @@ func (w *world) checkConns(cutOff time.Duration) (lived int, err error) {
 				return
 			}
 			if err := p.twin.alive(patience); err != nil {
-				if os.Getenv("CHAOS_DEBUG") != "" {
-					w.twin.Dump()
-				}
 				w.t.Logf("no claim for %q: without a daemon it does not live either: %v", p.name, err)
 				return
 			}

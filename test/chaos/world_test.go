@@ -172,10 +172,7 @@ func (w *world) start() {
 
 // perform carries out a script.
 func (w *world) perform(script []action) {
-	for i, a := range script {
-		if testing.Verbose() && len(script) < 20 {
-			w.t.Logf("%3d %s", i, a)
-		}
+	for _, a := range script {
 		switch {
 		case a.run != nil:
 			a.run(w)
