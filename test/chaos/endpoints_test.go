@@ -162,6 +162,9 @@ func foreignText(snapshot string, all bool) string {
 		if strings.Contains(title, "mptcp") || !all && oursLine.MatchString(l) {
 			continue
 		}
+		if strings.Contains(l, "::dead") { // whether it is found taken is a matter of milliseconds
+			continue
+		}
 		l = linkLocal.ReplaceAllString(l, "LINKLOCAL")
 		l = temporary.ReplaceAllString(l, "TEMPORARY")
 		if p := priority.FindString(l); p != "" && p != "32766: " && p != "32767: " {

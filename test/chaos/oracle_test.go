@@ -78,21 +78,33 @@ func (s *state) uplink(l *ipLink, family string) *uplink {
 	if len(u.addrs) == 0 {
 		return nil
 	}
-	for _, r := range s.rules[family] {
-		plain := !r.ours() && r.Action == "" && r.Suppress == nil && r.Mark == "" && r.Dst == ""
-		if !plain || r.Table == "main" || r.Table == "local" || slices.Contains(u.tables, r.number()) {
+	isDefault := func(r *ipRoute, _ ipHop) bool { return r.isDefault() }
+	u.defaults = s.routesBy(u, isDefault)
+	for i := 0; i < len(s.rules[family]) && len(u.defaults) == 0; i++ {
+		// Main has no default by the link: the first table that others' rules lead its traffic to may have one.
+		r := &s.rules[family][i]
+		reached := slices.DeleteFunc(slices.Clone(u.addrs), func(a ipAddr) bool { return !r.leads(a.Local) })
+		if len(reached) == 0 {
 			continue
 		}
-		if slices.ContainsFunc(u.addrs, func(a ipAddr) bool { return covers(r.Src, r.SrcLen, a.Local) }) {
-			u.tables = append(u.tables, r.number())
+		u.tables = []string{tableMain, r.number()}
+		if u.defaults = s.routesBy(u, isDefault); len(u.defaults) > 0 {
+			u.addrs = slices.DeleteFunc(u.addrs, func(a ipAddr) bool {
+				return !slices.ContainsFunc(s.rules[family], func(o ipRule) bool { return o.number() == r.number() && o.leads(a.Local) })
+			})
 		}
 	}
-	u.defaults = s.routesBy(u, func(r *ipRoute, _ ipHop) bool { return r.isDefault() })
 	if len(u.defaults) == 0 {
 		return nil
 	}
 	u.metric = u.defaults[0].metric
 	return u
+}
+
+// leads tells whether a rule of others sends all traffic from an address to a table of its own.
+func (r *ipRule) leads(a netip.Addr) bool {
+	return !r.ours() && r.Action == "" && r.Suppress == nil && r.Mark == "" && r.Dst == "" &&
+		r.Table != "main" && r.Table != "local" && covers(r.Src, r.SrcLen, a)
 }
 
 // number is the table of a rule as routes name it.
