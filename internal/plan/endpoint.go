@@ -129,7 +129,9 @@ func (b *builder) noEndpoint(u *uplink) string {
 // chooseAddress picks the address of a path that gets its endpoint. One that
 // exists stays, because replacing it closes subflows; else the kernel's own
 // choice for unbound traffic follows the host's settings for temporary,
-// secondary and preferred-source addresses.
+// secondary and preferred-source addresses. A unique-local one that was ready
+// before the global one, as the random delays of RFC 4862, section 5.4.2, have
+// it in half of all cases, does not stay: it reaches nobody outside.
 func (b *builder) chooseAddress(u *uplink, eligible []netstate.Addr) (netip.Addr, string) {
 	preferred := b.snap.Preferred[u.key()]
 	if ip, ok := b.existing(u, eligible, preferred); ok {
@@ -166,6 +168,7 @@ func uniqueLocal(ip netip.Addr) bool { return ip.Is6() && netstate.Private(ip) }
 // as satisfied.
 func (b *builder) existing(u *uplink, eligible []netstate.Addr, preferred netip.Addr) (netip.Addr, bool) {
 	var ours, foreign netip.Addr
+	global := !uniqueLocal(preferred) && slices.ContainsFunc(eligible, func(a netstate.Addr) bool { return a.IP() == preferred })
 	for _, e := range b.snap.Endpoints {
 		good := slices.ContainsFunc(eligible, func(a netstate.Addr) bool { return a.IP() == e.Addr && !a.Deprecated() })
 		if !good || e.Port != 0 || e.Link != u.Link || e.Flags&netstate.ImplicitFlag != 0 {
@@ -176,6 +179,7 @@ func (b *builder) existing(u *uplink, eligible []netstate.Addr, preferred netip.
 			if !foreign.IsValid() || e.Addr == preferred {
 				foreign = e.Addr
 			}
+		case global && uniqueLocal(e.Addr):
 		case !ours.IsValid() || e.Addr == preferred:
 			ours = e.Addr
 		}

@@ -71,6 +71,16 @@ func TestAddressChoice(t *testing.T) {
 			want: "endpoint 2001:db8::3 dev eth0 subflow",
 		},
 		{
+			name: "a unique-local one yields to a global one that came later", have: oneLink6 + "addr fd00::2/64 dev eth0\naddr 2001:db8::3/64 dev eth0\npreferred 2001:db8::3 dev eth0\nendpoint fd00::2 dev eth0 id 4 subflow",
+			mod:  owned(netstate.Endpoint{Addr: netip.MustParseAddr("fd00::2"), Link: 2, ID: 4}),
+			want: "endpoint 2001:db8::3 dev eth0 subflow",
+		},
+		{
+			name: "unless the host prefers it", have: oneLink6 + "addr fd00::2/64 dev eth0\naddr 2001:db8::3/64 dev eth0\npreferred fd00::2 dev eth0\nendpoint fd00::2 dev eth0 id 4 subflow",
+			mod:  owned(netstate.Endpoint{Addr: netip.MustParseAddr("fd00::2"), Link: 2, ID: 4}),
+			want: "endpoint fd00::2 dev eth0 subflow",
+		},
+		{
 			name: "a foreign endpoint satisfies", have: oneLink + "addr 10.1.1.2/24 dev eth0\naddr 10.1.1.3/24 dev eth0\npreferred 10.1.1.2 dev eth0\nendpoint 10.1.1.3 dev eth0 id 9 signal",
 			want: "endpoint 10.1.1.3 dev eth0 subflow",
 		},
@@ -125,6 +135,13 @@ func TestSlots(t *testing.T) {
 
 func TestLimits(t *testing.T) {
 	for _, c := range []planCase{
+		{
+			name: "numbers of an earlier configuration go, what was there before them comes back", have: twoSubnets + "limits subflows 1 add_addr_accepted 0",
+			mod: func(in *Input) {
+				in.Owned.LimitsFound, in.Owned.LimitsSet = &netstate.Limits{Subflows: 7, AddAddrAccepted: 5}, &netstate.Limits{Subflows: 1}
+			},
+			want: "limits subflows 7 add_addr_accepted 5",
+		},
 		{name: "never lowered", have: twoSubnets + "limits subflows 7 add_addr_accepted 8", want: "limits subflows 7 add_addr_accepted 8"},
 		{
 			name: "the server accepts no addresses", have: twoSubnets, mod: func(in *Input) { in.Config.Role = config.RoleServer },

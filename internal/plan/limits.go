@@ -58,6 +58,11 @@ func (b *builder) buildLimits() {
 		addrs[e.Addr] = true
 	}
 	l := found
+	if o := b.in.Owned; o.LimitsFound != nil && o.OwnsLimits(b.snap.Limits) {
+		// Numbers of an earlier configuration may have lowered what was there.
+		l.Subflows = max(l.Subflows, o.LimitsFound.Subflows)
+		l.AddAddrAccepted = max(l.AddAddrAccepted, o.LimitsFound.AddAddrAccepted)
+	}
 	if b.isClient() {
 		l.AddAddrAccepted = max(l.AddAddrAccepted, min(minAddAddrAccepted, most))
 	}

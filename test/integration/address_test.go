@@ -296,6 +296,28 @@ func uniqueLocal(n *lab.Net) {
 	n.Client.IP("addr add fd00:1::2/64 dev eth0 nodad")
 }
 
+// TestUniqueLocalFirst has the order of every second boot: of two addresses from one advertisement the unique-local one
+// is ready first. The global one gets the endpoint all the same, and a connection its second path.
+func TestUniqueLocalFirst(t *testing.T) {
+	t.Parallel()
+	n := lab.TwoSubnets(t, lab.IPv6Only())
+	n.Router.IP("addr add fd00:2::1/64 dev r1 nodad")
+	n.Client.IP("addr add fd00:2::2/64 dev eth1 nodad", "addr del 2001:db8:2::2/64 dev eth1")
+	d := n.Client.Daemon()
+	d.WaitSocket()
+	wants := func(addr string) {
+		t.Helper()
+		lab.Eventually(t, soon, "endpoints", func() error {
+			return n.Client.CheckEndpoints("2001:db8:1::2 subflow dev eth0", addr+" subflow dev eth1")
+		})
+	}
+	wants("fd00:2::2")
+	n.Client.IP("addr add 2001:db8:2::2/64 dev eth1 nodad")
+	wants("2001:db8:2::2")
+	n.Server.Listen("[2001:db8:9::2]:5001")
+	n.Client.Dial("[2001:db8:9::2]:5001").WantSubflows("2001:db8:1::2", "2001:db8:2::2")
+}
+
 // peered joins client and router by a tunnel with an address at each end.
 func peered(n *lab.Net) {
 	lab.NewTunnel(n.Client, "tun0", n.Router, "tun0")

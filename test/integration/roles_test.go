@@ -132,7 +132,7 @@ func TestLimits(t *testing.T) {
 		{"limits = { subflows = 64, add_addr_accepted = 3 }\n", capped},
 		{"limits = \"keep\"\n", capped},
 		{"limits = { subflows = 1, add_addr_accepted = 1 }\n", "add_addr_accepted 1 subflows 1"},
-		{"limits = \"auto\"\n", "add_addr_accepted 4 subflows 2"},
+		{"limits = \"auto\"\n", "add_addr_accepted 6 subflows 2"}, // the 6 were found
 		{"limits = { subflows = 7, add_addr_accepted = 7 }\n", "add_addr_accepted 7 subflows 7"},
 		{"limits = \"auto\"\n", "add_addr_accepted 7 subflows 7"}, // never lowers
 	} {
