@@ -19,6 +19,7 @@ func (b *builder) buildEndpoints() {
 	if !b.snap.MPTCP.Present {
 		return
 	}
+	b.reportFullmesh()
 	var tiers [][]Endpoint
 	for _, u := range b.uplinks {
 		es := b.candidates(u)
@@ -207,6 +208,21 @@ func (b *builder) flags(u *uplink, ip netip.Addr) netstate.EndpointFlags {
 		f |= netstate.FullmeshFlag // the kernel refuses it beside signal
 	}
 	return f
+}
+
+// reportFullmesh names the links whose fullmesh is left out. The configuration
+// is refused only where its entries are certain to meet at a link.
+func (b *builder) reportFullmesh() {
+	seen := map[int]bool{}
+	for _, u := range b.uplinks {
+		s := u.settings
+		if seen[u.Link] || !s.Fullmesh || !s.Endpoints || s.Role.EndpointFlags()&netstate.SignalFlag == 0 {
+			continue
+		}
+		seen[u.Link] = true
+		b.find(Warning, "no-fullmesh", u.Name, "is not fullmesh: its role is "+string(s.Role)+", and the kernel takes no endpoint that is both fullmesh and signalled",
+			`role = "client" or fullmesh = false for this link`)
+	}
 }
 
 func (b *builder) hasPublic(f netstate.Family) bool {

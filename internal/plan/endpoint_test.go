@@ -102,6 +102,13 @@ func TestAddressChoice(t *testing.T) {
 			mod:  func(in *Input) { in.Config.Role = config.RoleServer },
 			want: "endpoint 198.51.100.7 dev eth0 signal",
 		},
+		{
+			name: "server: fullmesh is left out, and said to be", have: oneLink + "addr 10.1.1.2/24 dev eth0",
+			mod: func(in *Input) {
+				in.Config.Role, in.Config.Links = config.RoleServer, []config.LinkEntry{{Fullmesh: ptr(true)}}
+			},
+			want: "endpoint 10.1.1.2 dev eth0 signal\nfinding no-fullmesh eth0",
+		},
 		{name: "no kernel support", have: twoSubnets + "mptcp absent", want: "finding mptcp-absent kernel"},
 		{name: "switched off", have: oneLink + "addr 10.1.1.2/24 dev eth0\nmptcp disabled", want: "endpoint 10.1.1.2 dev eth0 subflow\nfinding mptcp-disabled kernel"},
 	} {
@@ -149,13 +156,13 @@ func TestLimits(t *testing.T) {
 		},
 		{name: "keep", have: twoSubnets, mod: func(in *Input) { in.Config.Limits.Mode = config.LimitsKeep }, want: ""},
 		{
-			name: "numbers, at most the maximum", have: twoSubnets, want: "limits subflows 8 add_addr_accepted 1",
+			name: "numbers, at most the maximum", have: twoSubnets, want: "limits subflows 8 add_addr_accepted 1\nfinding limits-capped limits",
 			mod: func(in *Input) {
 				in.Config.Limits = config.Limits{Mode: config.LimitsFixed, Values: netstate.Limits{Subflows: 99, AddAddrAccepted: 1}}
 			},
 		},
 	} {
-		c.only = []string{"limits"}
+		c.only = []string{"limits", "finding"}
 		t.Run(c.name, c.run)
 	}
 }

@@ -1,6 +1,7 @@
 package plan
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 
@@ -44,6 +45,9 @@ func (b *builder) buildLimits() {
 	if b.in.Config.Limits.Mode == config.LimitsFixed {
 		v := b.in.Config.Limits.Values
 		b.plan.Limits = &netstate.Limits{Subflows: min(v.Subflows, most), AddAddrAccepted: min(v.AddAddrAccepted, most)}
+		if *b.plan.Limits != v {
+			b.find(Info, "limits-capped", "limits", fmt.Sprintf("are %s by configuration, and this kernel takes at most %d", v, most), "")
+		}
 		return
 	}
 	// Lingering endpoints still carry subflows: they count. One without flags
