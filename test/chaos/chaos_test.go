@@ -158,8 +158,7 @@ func (w *world) cleanup() {
 		w.t.Fatalf("subflowd --cleanup: exit status %d\n%s%s", r.Code, r.Stdout, r.Stderr)
 	}
 	lab.Eventually(w.t, 20*time.Second, "a host without a trace of the daemon", func() error {
-		main, twin := foreignText(w.main.Client.Snapshot(), true), foreignText(w.twin.Client.Snapshot(), true)
-		if main != twin {
+		if main, twin := w.foreignTexts(true); main != twin {
 			return fmt.Errorf("after cleanup (-: twin, +: here):\n%s", lab.Diff(twin, main))
 		}
 		for _, e := range read(w.main.Client).endpoints {

@@ -136,8 +136,29 @@ var (
 	linkLocal = regexp.MustCompile(`fe80::[0-9a-f]{1,4}:[0-9a-f:]+`)
 	temporary = regexp.MustCompile(`2001:db8:[123]:(?:[0-9a-f]{0,4}:){3,}[0-9a-f]{1,4}`)
 	oursLine  = regexp.MustCompile(` proto (77|78)( |$)`)
+	dadFailed = regexp.MustCompile(`inet6 ([0-9a-f:]+)/\d+ [^\n]*dadfailed`)
 	priority  = regexp.MustCompile(`^(32[67][0-9][0-9]): `)
 )
+
+// foreignTexts are the snapshots of both hosts, reduced to what must be the same. Addresses that one of them found taken
+// are left out: whether the answer comes in time is a matter of milliseconds.
+func (w *world) foreignTexts(all bool) (main, twin string) {
+	texts := [2]string{foreignText(w.main.Client.Snapshot(), all), foreignText(w.twin.Client.Snapshot(), all)}
+	failed := map[string]bool{}
+	for _, t := range texts {
+		for _, m := range dadFailed.FindAllStringSubmatch(t, -1) {
+			failed[m[1]] = true
+		}
+	}
+	for i, t := range texts {
+		texts[i] = strings.Join(slices.DeleteFunc(strings.Split(t, "\n"), func(l string) bool {
+			return slices.ContainsFunc(strings.FieldsFunc(l, func(r rune) bool { return r == ' ' || r == '/' }), func(word string) bool {
+				return failed[word]
+			})
+		}), "\n")
+	}
+	return texts[0], texts[1]
+}
 
 // foreignText reduces a snapshot to what the daemon has no part in. A rule that was added without a priority got
 // the one before the topmost rule's, which may be the daemon's: only its place counts. Endpoints and limits are judged
@@ -160,9 +181,6 @@ func foreignText(snapshot string, all bool) string {
 			continue
 		}
 		if strings.Contains(title, "mptcp") || !all && oursLine.MatchString(l) {
-			continue
-		}
-		if strings.Contains(l, "::dead") { // whether it is found taken is a matter of milliseconds
 			continue
 		}
 		l = linkLocal.ReplaceAllString(l, "LINKLOCAL")

@@ -362,10 +362,8 @@ var withoutDev = regexp.MustCompile(` dev \S+`)
 
 // foreignSide compares all that belongs to others with the twin.
 func (w *world) foreignSide() error {
-	var texts [2]string
 	var errs []error
-	for i, s := range []*side{w.main, w.twin} {
-		texts[i] = foreignText(s.Client.Snapshot(), false)
+	for _, s := range []*side{w.main, w.twin} {
 		for addr, line := range s.endpoints {
 			// Its device is known by number: the link may have another name now, or be gone.
 			now := endpointLine(s.Client, addr)
@@ -374,8 +372,8 @@ func (w *world) foreignSide() error {
 			}
 		}
 	}
-	if texts[0] != texts[1] {
-		errs = append(errs, fmt.Errorf("what belongs to others differs (-: the twin without a daemon, +: beside the daemon):\n%s", lab.Diff(texts[1], texts[0])))
+	if main, twin := w.foreignTexts(false); main != twin {
+		errs = append(errs, fmt.Errorf("what belongs to others differs (-: the twin without a daemon, +: beside the daemon):\n%s", lab.Diff(twin, main)))
 	}
 	return errors.Join(errs...)
 }

@@ -83,9 +83,7 @@ func (a *author) table(l *link, f, gw string) action {
 	a.routes = append(a.routes, route)
 	x := action{ip: []string{strings.Replace(route, "route ", "route add ", 1)}}
 	if a.IntN(3) > 0 {
-		rule := a.rule(l, f, t)
-		a.rules = append(a.rules, rule)
-		x.ip = append(x.ip, strings.Replace(rule, "rule ", "rule add ", 1))
+		x.ip = append(x.ip, a.addRule(a.rule(l, f, t))...)
 	}
 	return x
 }
@@ -130,11 +128,21 @@ func (a *author) ruling() action {
 	default:
 		rule = a.rule(l, f, 900+a.IntN(a.tables+1))
 	}
+	return action{ip: a.addRule(rule)}
+}
+
+// addRule adds a rule unless there is one like it: the kernel refuses the same rule of the same priority, and the one
+// that it gives by default is another one beside the daemon.
+func (a *author) addRule(rule string) []string {
+	like := func(r string) string {
+		r, _, _ = strings.Cut(r, " pref ")
+		return r
+	}
 	for _, r := range a.rules {
-		if r == rule {
-			return action{}
+		if like(r) == like(rule) {
+			return nil
 		}
 	}
 	a.rules = append(a.rules, rule)
-	return action{ip: []string{strings.Replace(rule, "rule ", "rule add ", 1)}}
+	return []string{strings.Replace(rule, "rule ", "rule add ", 1)}
 }
