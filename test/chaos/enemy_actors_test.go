@@ -135,7 +135,7 @@ func (a *author) daemons() action {
 		l := a.uplink()
 		return do("stall, and overflow by addresses of "+l.dev, func(w *world) {
 			w.stall()
-			w.both(func(s *side) { burst(s.Client, l.dev, 3000) })
+			w.both(func(s *side) { burst(s.Client, l.dev, 6000) })
 		})
 	}
 	a.stalled = true

@@ -137,3 +137,22 @@ func peak(t testing.TB, w *world) int {
 	fmt.Sscan(strings.Fields(out)[1], &n)
 	return n
 }
+
+// TestOverflow fills the socket of a daemon that does not run for a moment: lost events are noticed, and the end state is
+// exact all the same.
+func TestOverflow(t *testing.T) {
+	t.Parallel()
+	w := newSolo(t)
+	w.stall()
+	burst(w.main.Client, "eth1", 8000)
+	w.main.Client.IP("addr add 10.66.0.2/24 dev eth1", "route replace default via 10.1.2.254 dev eth1 metric 200")
+	burst(w.main.Client, "eth1", 2000)
+	w.resume()
+	w.settle1("after the overflow")
+	var d status.Document
+	w.main.Client.CtlJSON(&d, "status")
+	if d.Counters.Overflows == 0 {
+		t.Error("no event was lost: the test is too small")
+	}
+	t.Logf("%d overflows, %d full reads", d.Counters.Overflows, d.Counters.FullReads)
+}
