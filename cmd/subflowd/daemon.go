@@ -251,13 +251,17 @@ func summary(v *reconcile.View) string {
 	if v.Plan == nil {
 		return "the kernel cannot be read"
 	}
-	links := map[int]bool{}
+	var links []string
 	for _, p := range v.Plan.Paths {
-		if p.State == plan.Live {
-			links[p.Link] = true
+		if p.State == plan.Live && !slices.Contains(links, p.Name) {
+			links = append(links, p.Name)
 		}
 	}
-	s := fmt.Sprintf("links that are paths: %d, endpoints: %d", len(links), len(v.Plan.Endpoints))
+	slices.Sort(links)
+	s := fmt.Sprintf("links that are paths: %d (%s), endpoints: %d", len(links), strings.Join(links, ", "), len(v.Plan.Endpoints))
+	if len(links) == 0 {
+		s = "no link is a path"
+	}
 	if n := len(v.Lingering); n > 0 {
 		s += fmt.Sprintf(", lingering: %d", n)
 	}
