@@ -54,10 +54,12 @@ func (s *state) uplinks() []*uplink {
 		})
 		taken := map[netip.Addr]bool{}
 		for _, u := range found {
-			u.addrs = slices.DeleteFunc(u.addrs, func(a ipAddr) bool { return taken[a.Local] })
-			for _, a := range u.addrs {
+			// Twice on one link is possible too, with two prefix lengths.
+			u.addrs = slices.DeleteFunc(u.addrs, func(a ipAddr) bool {
+				was := taken[a.Local]
 				taken[a.Local] = true
-			}
+				return was
+			})
 		}
 		all = append(all, found...)
 	}
