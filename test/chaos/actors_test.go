@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -128,7 +129,8 @@ func (a *author) linking() action {
 		l.port = true
 		return action{ip: []string{"link add " + br + " type bridge", "link set " + br + " up", "link set " + l.dev + " master " + br}}
 	}
-	if l.n == 0 && a.IntN(2) == 0 {
+	others := slices.ContainsFunc(a.links, func(o *link) bool { return o != l && o.there })
+	if l.n == 0 && a.IntN(2) == 0 || !others {
 		return action{}
 	}
 	l.there, l.up, l.port, l.extra = false, false, false, nil
