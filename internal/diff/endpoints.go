@@ -10,10 +10,6 @@ import (
 	"github.com/subflowd/subflowd/internal/plan"
 )
 
-// defaultSlots is the kernel's maximum of endpoints before Linux 7.2, taken
-// where the probe found none.
-const defaultSlots = 8
-
 func (b *builder) endpoints() {
 	if !b.Snapshot.MPTCP.Present {
 		return
@@ -107,16 +103,12 @@ func (b *builder) foreignEndpoint(have netstate.Endpoint, want plan.Endpoint) {
 // takes the place of an implicit endpoint, so that needs a free slot too,
 // though it uses none (mptcp_pm_nl_append_new_local_addr).
 func (b *builder) addEndpoints(add []plan.Endpoint, there map[netip.Addr]netstate.Endpoint) {
-	slots := b.Snapshot.MPTCP.MaxEndpoints
-	if slots == 0 {
-		slots = defaultSlots
-	}
-	free := slots - len(b.Snapshot.Endpoints)
+	free := b.Snapshot.MPTCP.Slots() - len(b.Snapshot.Endpoints)
 	for _, w := range add {
 		if free <= 0 {
 			b.find(plan.Finding{
 				Code: "no-slot", Severity: plan.Warning, Object: w.Addr.String(),
-				Text:   fmt.Sprintf("The endpoint %q waits: the kernel takes %d endpoints and has them all.", w.Text(b.names), slots),
+				Text:   fmt.Sprintf("The endpoint %q waits: the kernel takes %d endpoints and has them all.", w.Text(b.names), b.Snapshot.MPTCP.Slots()),
 				Remedy: "delete endpoints that nothing needs: ip mptcp endpoint show",
 			})
 			continue

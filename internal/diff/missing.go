@@ -140,11 +140,7 @@ var kickPrefix = netip.MustParsePrefix("192.0.2.0/24")
 // all connections and offer them the endpoints that they were never offered;
 // it is deleted at once. None when there is no free slot.
 func Kick(s *netstate.Snapshot) (netstate.Endpoint, bool) {
-	slots := s.MPTCP.MaxEndpoints
-	if slots == 0 {
-		slots = defaultSlots
-	}
-	if !s.MPTCP.Present || len(s.Endpoints) >= slots {
+	if !s.MPTCP.Present || len(s.Endpoints) >= s.MPTCP.Slots() {
 		return netstate.Endpoint{}, false
 	}
 	for ip := kickPrefix.Addr().Next(); kickPrefix.Contains(ip); ip = ip.Next() {

@@ -39,8 +39,28 @@ type MPTCP struct {
 	Present      bool   // the kernel has the path manager's netlink family
 	Enabled      bool   // net.mptcp.enabled of the namespace
 	UserspacePM  bool   // a userspace path manager is chosen; ours does nothing
-	MaxEndpoints int    // how many endpoints the kernel takes
-	MaxLimit     uint32 // the highest value of each limit
+	MaxEndpoints int    // as probed, 0: unknown; see Slots
+	MaxLimit     uint32 // as probed, 0: unknown; see HighestLimit
+}
+
+// oldMaximum is MPTCP_PM_ADDR_MAX, for endpoints and for each limit, of kernels
+// before 7.2; it counts where the probe found none.
+const oldMaximum = 8
+
+// Slots is how many endpoints the kernel takes.
+func (m MPTCP) Slots() int {
+	if m.MaxEndpoints == 0 {
+		return oldMaximum
+	}
+	return m.MaxEndpoints
+}
+
+// HighestLimit is the highest value of each limit.
+func (m MPTCP) HighestLimit() uint32 {
+	if m.MaxLimit == 0 {
+		return oldMaximum
+	}
+	return m.MaxLimit
 }
 
 // Names maps every link of the snapshot to its name.

@@ -9,10 +9,6 @@ import (
 	"github.com/subflowd/subflowd/internal/netstate"
 )
 
-// defaultSlots is how many endpoints kernels before 7.2 take; it counts where
-// the kernel could not be asked.
-const defaultSlots = 8
-
 // buildEndpoints decides who gets an endpoint: the first address of every path
 // before the second of any, and who has a slot keeps it.
 func (b *builder) buildEndpoints() {
@@ -56,10 +52,7 @@ func (b *builder) buildEndpoints() {
 // slots is how many endpoints the plan may have: what the kernel takes, less
 // the foreign ones that serve none of ours.
 func (b *builder) slots(wanted []Endpoint) int {
-	n := b.snap.MPTCP.MaxEndpoints
-	if n == 0 {
-		n = defaultSlots
-	}
+	n := b.snap.MPTCP.Slots()
 	for _, e := range b.snap.Endpoints {
 		serves := slices.ContainsFunc(wanted, func(w Endpoint) bool { return w.Addr == e.Addr && e.Port == 0 })
 		if !serves && e.Flags&netstate.ImplicitFlag == 0 && b.foreign(e) {

@@ -38,10 +38,7 @@ func (b *builder) buildLimits() {
 		}
 		return
 	}
-	most := m.MaxLimit
-	if most == 0 {
-		most = defaultSlots
-	}
+	most := m.HighestLimit()
 	if b.in.Config.Limits.Mode == config.LimitsFixed {
 		v := b.in.Config.Limits.Values
 		b.plan.Limits = &netstate.Limits{Subflows: min(v.Subflows, most), AddAddrAccepted: min(v.AddAddrAccepted, most)}
