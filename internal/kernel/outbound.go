@@ -6,7 +6,6 @@ import (
 	"net/netip"
 	"slices"
 
-	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
 	"github.com/subflowd/subflowd/internal/netstate"
@@ -41,14 +40,10 @@ func (k *Kernel) readOutbound(h netstate.Hints) error {
 	k.rt.reset()
 	first := uint32(0)
 	for i, q := range halves {
-		seq := k.rt.nextSeq()
+		seq := k.rt.beginLookup(q.family, q.dst)
 		if i == 0 {
 			first = seq
 		}
-		k.rt.begin(unix.RTM_GETROUTE, 0, seq)
-		h := nl.DeserializeRtMsg(k.rt.zero(rtmsgLen))
-		h.Family, h.Dst_len = byte(q.family), byte(q.family.Bits())
-		k.rt.ip(unix.RTA_DST, q.dst)
 		k.rt.end()
 	}
 	found, ways := map[netstate.Family][2]int{}, map[netstate.Family]netstate.Way{}

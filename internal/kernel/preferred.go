@@ -64,22 +64,29 @@ func (k *Kernel) link(ifindex int) (netstate.Link, bool) {
 	return k.links[i], true
 }
 
+// beginLookup begins the question which route leads to dst; more attributes may
+// follow before it is ended.
+func (s *socket) beginLookup(f netstate.Family, dst netip.Addr) (seq uint32) {
+	seq = s.nextSeq()
+	s.begin(unix.RTM_GETROUTE, 0, seq)
+	h := nl.DeserializeRtMsg(s.zero(rtmsgLen))
+	h.Family, h.Dst_len = byte(f), byte(f.Bits())
+	s.ip(unix.RTA_DST, dst)
+	return seq
+}
+
 // askSources looks up one route for each link, all in one call.
 func (k *Kernel) askSources(asked []netstate.LinkFamily, found map[netstate.LinkFamily]netip.Addr) error {
 	k.rt.reset()
 	first := uint32(0)
 	for i, lf := range asked {
-		seq := k.rt.nextSeq()
+		dst := probe4
+		if lf.Family == netstate.IPv6 {
+			dst = probe6
+		}
+		seq := k.rt.beginLookup(lf.Family, dst)
 		if i == 0 {
 			first = seq
-		}
-		k.rt.begin(unix.RTM_GETROUTE, 0, seq)
-		h := nl.DeserializeRtMsg(k.rt.zero(rtmsgLen))
-		h.Family, h.Dst_len = byte(lf.Family), byte(lf.Family.Bits())
-		if lf.Family == netstate.IPv4 {
-			k.rt.ip(unix.RTA_DST, probe4)
-		} else {
-			k.rt.ip(unix.RTA_DST, probe6)
 		}
 		k.rt.u32(unix.RTA_OIF, uint32(lf.Link))
 		k.rt.end()
