@@ -166,7 +166,7 @@ func TestSlots(t *testing.T) {
 	}
 	all := "[[link]]\naddresses = \"all\"\nname = \"eth*\"\n"
 	d := n.Client.DaemonConfig(all)
-	d.WaitSocket()
+	settled(d)
 	var doc limitsOf
 	n.Client.CtlJSON(&doc, "status")
 	slots := doc.Limits.MaxEndpoints
