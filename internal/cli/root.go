@@ -62,6 +62,7 @@ Exit status: 0 yes or done; 1 no (a finding, a timeout); 2 usage;
 	root.AddCommand(
 		a.statusCommand(), a.planCommand(), a.waitCommand(), a.explainCommand(),
 		a.connectionsCommand(), a.countersCommand(),
+		a.probeCommand(),
 		a.checkCommand(),
 		a.reloadCommand(), a.reconcileCommand(), a.versionCommand(),
 	)
