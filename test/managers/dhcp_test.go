@@ -65,13 +65,19 @@ var clients = []client{
 }
 
 func startDhclient(h *host) func() {
-	lab.Need(h.T, "dhclient")
 	for _, p := range []*lab.Path{h.A, h.B} {
-		h.Client.Start("dhclient", "-4", "-d", "-i", "-pf", "/run/dhclient."+p.Dev+".pid",
-			"-lf", "/var/lib/dhcp/dhclient."+p.Dev+".leases", p.Dev)
-		h.Client.WaitAddr(p.Dev, p.Addr)
+		h.dhclient(p)
 	}
 	return nil
+}
+
+// dhclient is what ifup runs.
+func (h *host) dhclient(p *lab.Path) {
+	h.T.Helper()
+	lab.Need(h.T, "dhclient")
+	h.Client.Start("dhclient", "-4", "-d", "-i", "-pf", "/run/dhclient."+p.Dev+".pid",
+		"-lf", "/var/lib/dhcp/dhclient."+p.Dev+".leases", p.Dev)
+	h.Client.WaitAddr(p.Dev, p.Addr)
 }
 
 func startUdhcpc(h *host) func() {

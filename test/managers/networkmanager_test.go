@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/subflowd/subflowd/test/lab"
 )
@@ -124,63 +123,60 @@ func (h *host) ups(t *testing.T) {
 	both("carrier")
 }
 
-// TestNetworkManagerOnlyLink: the only link loses its carrier until NetworkManager has taken its address, or its connection
-// is taken down and up, while the server accepts no joins. The connection goes on as it does without subflowd.
-func TestNetworkManagerOnlyLink(t *testing.T) {
+// TestNetworkManagerNeverDefault: a connection gets no default route, and its lease names a router. NetworkManager leaves
+// no word of it that the daemon may read, so that the link is a path until the configuration says otherwise.
+func TestNetworkManagerNeverDefault(t *testing.T) {
 	t.Parallel()
-	for _, c := range []struct {
-		name       string
-		begin, end func(h *host)
-	}{
-		{"carrier", func(h *host) { h.A.Cut() }, func(h *host) { h.A.Restore() }},
-		{
-			"down and up",
-			func(h *host) { h.nmcli("connection", "down", "eth0") },
-			func(h *host) { h.nmcli("connection", "up", "eth0") },
-		},
-	} {
-		t.Run(c.name, func(t *testing.T) {
-			t.Parallel()
-			both(t, func(t *testing.T, with bool) {
-				h := newHost(t, lab.RefuseJoins())
-				h.Server.Sysctl("net.mptcp.close_timeout", "2")
-				h.Client.NetworkManager(map[string]string{"90-subflowd.conf": snippet(t, "networkmanager.conf")})
-				h.Router.DHCP("r0", "10.1.1.2", "10.1.1.1")
-				h.addConnection("eth0")
-				h.Client.WaitAddr("eth0", "10.1.1.2")
-				eth0, _ := nmPaths()
-				if with {
-					h.Client.Daemon()
-					h.reach("the only link", eth0)
-				}
-				conn := h.Client.Dial("10.9.0.2:5001")
-				conn.WantSubflows("10.1.1.2")
-				c.begin(h)
-				answer := make(chan error, 1)
-				go func() { answer <- conn.Echo(90 * time.Second) }()
-				lab.Eventually(t, soon, "no address", func() error {
-					if out := h.Client.IP("-4 -o addr show dev eth0"); out != "" {
-						return fmt.Errorf("%s", out)
-					}
-					return nil
-				})
-				// Longer than the kernel's patience with a connection that has lost its last subflow.
-				lab.Never(t, 3*time.Second, "the connection waits", func() error {
-					select {
-					case err := <-answer:
-						return fmt.Errorf("it ended: %w", err)
-					default:
-						return nil
-					}
-				})
-				c.end(h)
-				if err := <-answer; err != nil {
-					t.Errorf("the connection did not go on: %v", err)
-				}
-				if with {
-					h.reach("the only link again", eth0)
-				}
-			})
+	h := newHost(t)
+	d := h.Client.Daemon()
+	h.Client.NetworkManager(map[string]string{"90-subflowd.conf": snippet(t, "networkmanager.conf")})
+	h.Router.DHCP("r0", "10.1.1.2", "10.1.1.1")
+	h.Router.DHCP("r1", "10.1.2.2", "10.1.2.1")
+	h.addConnection("eth0")
+	h.addConnection("eth1", "ipv4.never-default", "yes")
+	eth0, _ := nmPaths()
+	eth1 := v4("eth1", "10.1.2.2", "10.1.2.1", 1024, "10.1.2.0/24 scope link metric 101")
+	h.reach("two leases", eth0, eth1)
+	h.watch.log("NetworkManager, never-default", "eth1", "10.1.2.2")
+	if out := h.Client.IP("route show table main default dev eth1"); out != "" {
+		t.Errorf("NetworkManager made a default route: %s", out)
+	}
+	if r := h.Client.Ctl("explain", "eth1"); !strings.Contains(r.Stdout, "gateway in the DHCP lease") {
+		t.Errorf("subflowctl explain eth1:\n%s%s", r.Stdout, r.Stderr)
+	}
+	c := h.Client.Dial("10.9.0.2:5001")
+	c.WantSubflows("10.1.1.2", "10.1.2.2")
+	talk(t, c)
+	d.Configure("[[link]]\nname = \"eth1\"\nuplink = false\n")
+	h.reach("no path", eth0)
+	h.subflows(c, "10.1.1.2")
+}
+
+// TestNetworkManagerTakeOver has the endpoints of NetworkManager replaced by others, which NetworkManager undoes at every
+// reapply of either connection: it is repaired, more and more rarely, and named.
+func TestNetworkManagerTakeOver(t *testing.T) {
+	t.Parallel()
+	h := newNM(t, nil)
+	h.Client.DaemonConfig("foreign_endpoints = \"take-over\"\n[[link]]\nname = \"eth1\"\nbackup = true\n")
+	ours := []string{"10.1.1.2 subflow dev eth0", "10.1.2.2 backup subflow dev eth1"}
+	replaced := func() {
+		t.Helper()
+		lab.Eventually(t, soon, "endpoints replaced", func() error {
+			// No event tells of endpoints: the resync would see it later.
+			h.Client.Ctl("reconcile")
+			return h.Client.CheckEndpoints(ours...)
 		})
+	}
+	replaced()
+	c := h.Client.Dial("10.9.0.2:5001")
+	c.WantSubflows("10.1.1.2", "10.1.2.2")
+	talk(t, c)
+	for range 5 {
+		h.nmcli("device", "reapply", "eth0")
+		replaced()
+	}
+	h.subflows(c, "10.1.1.2", "10.1.2.2")
+	if r := h.Client.Ctl("status"); !strings.Contains(r.Stdout, "Undone by somebody else") {
+		t.Errorf("nobody is named:\n%s", r.Stdout)
 	}
 }
