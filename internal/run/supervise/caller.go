@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -79,8 +80,20 @@ func lookByProc(tid int) (identity, error) {
 	if err != nil && !errors.Is(err, os.ErrNotExist) { // a kernel without control groups
 		return identity{}, err
 	}
-	id.cgroup = string(groups)
+	id.cgroup = groupOfSockets(groups)
 	return id, nil
+}
+
+// groupOfSockets leaves of /proc/PID/cgroup the hierarchies that mark sockets:
+// the unified one, and of the old ones net_cls and net_prio.
+func groupOfSockets(groups []byte) string {
+	var b strings.Builder
+	for line := range strings.Lines(string(groups)) {
+		if strings.HasPrefix(line, "0:") || strings.Contains(line, "net_") {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
 }
 
 // fileID is the fourth number behind a name in /proc/PID/status; -1 if there

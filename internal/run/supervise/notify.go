@@ -1,6 +1,8 @@
 package supervise
 
 import (
+	"errors"
+	"fmt"
 	"runtime"
 	"unsafe"
 
@@ -48,8 +50,23 @@ func (l listener) ioctl(request uint, argument unsafe.Pointer) (int, error) {
 	return int(n), nil
 }
 
-// receive takes the next notification. ENOENT means that its program did not
-// wait for the answer.
+// unused waits until no process carries the filter. Other events do not wake it.
+func (l listener) unused() error {
+	fds := []unix.PollFd{{Fd: int32(l)}}
+	for {
+		n, err := unix.Poll(fds, -1)
+		if n == 1 {
+			return nil
+		}
+		if err != nil && !errors.Is(err, unix.EINTR) {
+			return fmt.Errorf("wait for the end of the program: %w", err)
+		}
+	}
+}
+
+// receive waits for the next call. A call can be interrupted by a signal until
+// it has been received, so nothing comes before: no poll(2). ENOENT means that
+// its program did not wait for the answer.
 func (l listener) receive(n *notification) error {
 	*n = notification{} // the kernel refuses anything but zeroes
 	_, err := l.ioctl(unix.SECCOMP_IOCTL_NOTIF_RECV, unsafe.Pointer(n))

@@ -44,26 +44,23 @@ func New() (*Supervisor, error) {
 }
 
 // Serve answers until no process carries the filter any more, which the kernel
-// tells by POLLHUP (5.9). The calling goroutine is bound to its thread.
+// tells by POLLHUP (5.9). A process serves once: what waits for a call in an
+// old kernel cannot be told of the end, and ends with the process.
 func (s *Supervisor) Serve(fd int) error {
-	runtime.LockOSThread()
 	s.listener = listener(fd)
 	s.listener.wakeOnSameCPU()
-	fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-	for {
-		_, err := unix.Poll(fds, -1)
-		switch {
-		case errors.Is(err, unix.EINTR):
-		case err != nil:
-			return fmt.Errorf("wait for system calls: %w", err)
-		case fds[0].Revents&(unix.POLLHUP|unix.POLLERR|unix.POLLNVAL) != 0:
-			return nil
-		case fds[0].Revents&unix.POLLIN != 0:
+	end := make(chan error, 2)
+	go func() { end <- s.listener.unused() }()
+	go func() {
+		runtime.LockOSThread()
+		for {
 			if err := s.next(); err != nil {
-				return err
+				end <- err
+				return
 			}
 		}
-	}
+	}()
+	return <-end
 }
 
 // next answers one call. Whatever keeps it from an MPTCP socket, MPTCP switched
