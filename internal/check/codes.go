@@ -25,7 +25,7 @@ var Consequences = map[string]string{
 	"error-default":     "main is not asked first; its specific routes are copied into the path tables",
 	"same-address":      "one of the two links is no path for this address",
 	"too-many-routes":   "traffic from this link's addresses to the other destinations takes the default route",
-	"foreign-rule":      "an unwanted rule stays",
+	"foreign-rule":      "an old rule keeps leading the traffic of its address",
 	"foreign-route":     "the route of another program decides in the path table",
 	"table-in-use":      "the route of another program decides in the path table",
 	"numbers-in-use":    "subflowd refuses to start",

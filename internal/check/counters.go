@@ -54,7 +54,7 @@ var counted = []struct {
 // without them may know none; that no server at all knows them is unlikely.
 func (l *looker) stripped() {
 	tx, rx := l.Counters["MPCapableSYNTX"], l.Counters["MPCapableSYNACKRX"]
-	text := ""
+	var text string
 	switch {
 	case l.Counters["MPCapableFallbackACK"] > 0:
 		text = "something on the way to this host removes MPTCP options: connections began with them and went on without"
@@ -88,7 +88,7 @@ func (l *looker) blackhole() {
 // nonZero is one line of evidence with the counters that are not zero, nil where
 // all are.
 func (l *looker) nonZero(names ...string) []string {
-	return l.values(slices.DeleteFunc(names, func(n string) bool { return l.Counters[n] == 0 }))
+	return l.values(slices.DeleteFunc(slices.Clone(names), func(n string) bool { return l.Counters[n] == 0 }))
 }
 
 func (l *looker) values(names []string) []string {

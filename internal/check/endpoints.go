@@ -27,10 +27,20 @@ func (l *looker) endpoints() {
 				fmt.Sprintf("has an endpoint on %s and is an address of %s", l.names.Name(e.Link), l.names.Name(link)), remove, line)
 		case e.Link == 0 && e.Flags&netstate.SubflowFlag != 0:
 			l.find(plan.Warning, "foreign-endpoint", e.Addr.String(), "has an endpoint that is bound to no link",
-				fmt.Sprintf("ip mptcp endpoint delete id %d && ip mptcp endpoint add %s dev %s %s", e.ID, e.Addr, l.names.Name(link), e.Flags), line)
+				l.replace(e), line)
 		}
 		l.private(e, line)
 	}
+}
+
+// replace is the command that puts an endpoint on its address's link in the
+// place of one that is not. A daemon makes its own.
+func (l *looker) replace(e netstate.Endpoint) string {
+	del := fmt.Sprintf("ip mptcp endpoint delete id %d", e.ID)
+	if l.Daemon != nil {
+		return del
+	}
+	return fmt.Sprintf("%s && ip mptcp endpoint add %s dev %s %s", del, e.Addr, l.names.Name(l.addrLink(e.Addr)), e.Flags)
 }
 
 // has tells whether the endpoint's link has its address.

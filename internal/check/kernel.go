@@ -116,7 +116,7 @@ func (l *looker) neighbours() {
 		names := strings.Join(both, ", ")
 		l.find(plan.Warning, "arp-flux", names, "are in one subnet, and answer ARP for each other's address",
 			"sysctl -w net.ipv4.conf.all.arp_filter=1",
-			p.String()+" is on "+names, "net.ipv4.conf.*.arp_filter, arp_ignore: 0")
+			p.String()+" is on "+names, "net.ipv4.conf: arp_filter, arp_ignore and rp_filter let both answer")
 	}
 }
 

@@ -45,49 +45,6 @@ func (l *looker) absent() {
 		"systemctl enable --now subflowd", "subflowctl plan: "+first[0].Text(l.names))
 }
 
-// planned takes over what the daemon says; where none runs, what plan and diff
-// find.
-func (l *looker) planned() {
-	var found []plan.Finding
-	switch {
-	case l.Daemon != nil:
-		found = l.Daemon.Conditions
-	default:
-		found = append(append(found, l.Plan.Findings...), l.Changes.Findings...)
-		for _, c := range l.Conflicts {
-			l.find(plan.Error, "numbers-in-use", "configuration", c, "choose others in the configuration, then: subflowd --check-config")
-		}
-	}
-	for _, f := range found {
-		if f.Code == "foreign-endpoint" && f.Severity == plan.Info {
-			continue // who made an endpoint that does its work is no fault
-		}
-		l.report(Finding{Finding: f, Evidence: l.evidence(f)})
-	}
-}
-
-// evidence is where a finding of plan or diff can be seen.
-func (l *looker) evidence(f plan.Finding) []string {
-	switch f.Code {
-	case "mptcp-absent":
-		return []string{"the kernel has no generic netlink family mptcp_pm"}
-	case "mptcp-disabled":
-		return []string{"net.mptcp.enabled = 0"}
-	case "mptcp-userspace-pm":
-		seen := "net.mptcp.pm_type = " + l.Sysctls["net/mptcp/pm_type"]
-		if name := l.Sysctls["net/mptcp/path_manager"]; name != "" {
-			seen += ", path_manager = " + name
-		}
-		for _, p := range l.Programs {
-			if p.Name == mptcpd {
-				seen += fmt.Sprintf("; mptcpd runs (process %d)", p.PID)
-			}
-		}
-		return []string{seen}
-	}
-	return nil
-}
-
 // Names of processes, as the kernel cuts them to 15 characters.
 const (
 	NetworkManager = "NetworkManager"

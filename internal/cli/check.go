@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"slices"
 	"strings"
@@ -66,7 +67,7 @@ func (a *app) examine() (*status.Checked, error) {
 		configError, _, _ = strings.Cut(err.Error(), "\n")
 	}
 	cookie := namespace()
-	owned, notes, err := localRecord(a.runtimeDir(), cookie)
+	owned, unusable, err := localRecord(a.runtimeDir(), cookie)
 	if err != nil {
 		return nil, err
 	}
@@ -78,8 +79,12 @@ func (a *app) examine() (*status.Checked, error) {
 		}
 		facts.ConfigError = configError
 		facts.Daemon = daemonFacts(daemon)
-		if len(notes) > 0 && daemon == nil {
-			facts.RecordError = notes[0].Text
+		switch {
+		case unusable == nil || daemon != nil: // the daemon has its own
+		case errors.Is(unusable, fs.ErrPermission):
+			unseen = append(unseen, inspect.Unseen{What: "the record of what subflowd made", Why: "permission denied"})
+		default:
+			facts.RecordError = unusable.Error()
 		}
 		services, more, err := inspect.Services()
 		if err != nil {
@@ -192,17 +197,20 @@ func (p *page) verdict(d *status.Checked) {
 	p.label(0, text, 0, worst, "links that are paths: "+orNone(d.Links))
 }
 
-// finding says what, what was seen, what follows, and what to do.
+// finding says what, what was seen, what follows, and what to do. Of a note the
+// last is enough.
 func (p *page) finding(f status.CheckFinding) {
 	p.label(0, string(f.Severity), 9, severityColours[f.Severity], f.Object+": "+f.Text)
-	for _, e := range f.Evidence {
-		p.label(9, "seen:", 6, plain, e)
-	}
-	if f.Consequence != "" {
-		p.label(9, "so:", 6, plain, f.Consequence)
+	if f.Severity != status.Info {
+		for _, e := range f.Evidence {
+			p.label(9, "seen:", 7, plain, e)
+		}
+		if f.Consequence != "" {
+			p.label(9, "so:", 7, plain, f.Consequence)
+		}
 	}
 	if f.Remedy != "" {
-		p.label(9, "do:", 6, bold, f.Remedy)
+		p.label(9, "do:", 7, bold, f.Remedy)
 	}
 }
 
@@ -219,6 +227,9 @@ func (p *page) services(all []status.Service) {
 		var names []string
 		for _, s := range all {
 			name := fmt.Sprintf("%s:%d", s.Program, s.Port)
+			if s.Program == "" {
+				name = fmt.Sprintf("port %d", s.Port)
+			}
 			if s.MPTCP == kind.mptcp && !slices.Contains(names, name) {
 				names = append(names, name)
 			}

@@ -34,7 +34,7 @@ func (g *gatherer) iptables(opaque bool) {
 			}
 			// Where no rule needs the program, it is not missed.
 			if !errors.Is(err, errMissing) || variant == tool && (opaque || legacy) {
-				g.cannot("firewall rules of "+variant, unseenTool(variant+"-save", "iptables", err))
+				g.cannot("firewall rules of iptables", unseenTool(variant+"-save", "iptables", err))
 			}
 		}
 	}

@@ -2,6 +2,7 @@ package inspect
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -20,12 +21,33 @@ func (g *gatherer) nft() (opaque bool) {
 	if err != nil {
 		g.cannot("firewall rules of nft", err.Error())
 	}
-	g.facts.Firewall = append(g.facts.Firewall, rules...)
+	for _, r := range rules {
+		if text := nftText(r.Family, r.Table, r.Chain, r.Handle); text != "" {
+			r.seen.Text = text
+		}
+		g.facts.Firewall = append(g.facts.Firewall, r.seen)
+	}
 	return opaque
 }
 
+// nftText is a rule in the language of nft(8), which only nft itself writes;
+// empty: it is gone.
+func nftText(family, table, chain string, handle int) string {
+	out, err := run("nft", "-a", "list", "chain", family, table, chain)
+	if err != nil {
+		return ""
+	}
+	end := fmt.Sprintf(" # handle %d", handle)
+	for line := range strings.Lines(string(out)) {
+		if text, ok := strings.CutSuffix(strings.TrimSpace(line), end); ok {
+			return "nft list chain " + family + " " + table + " " + chain + ": " + text
+		}
+	}
+	return ""
+}
+
 func unseenTool(tool, pkg string, err error) string {
-	if err == errMissing {
+	if errors.Is(err, errMissing) {
 		return tool + " is not installed (package " + pkg + ")"
 	}
 	return err.Error()
@@ -39,10 +61,11 @@ type nftRule struct {
 	Family, Table, Chain string
 	Handle               int
 	Expr                 []map[string]any
+	seen                 check.FirewallRule
 }
 
 // parseNFT finds the rules that hit Multipath TCP.
-func parseNFT(text []byte) (found []check.FirewallRule, opaque bool, err error) {
+func parseNFT(text []byte) (found []*nftRule, opaque bool, err error) {
 	var doc struct {
 		Nftables []struct {
 			Chain *nftChain
@@ -65,13 +88,14 @@ func parseNFT(text []byte) (found []check.FirewallRule, opaque bool, err error) 
 		opaque = opaque || strings.Contains(fmt.Sprint(o.Rule.Expr), "map[xt:")
 		if effect := o.Rule.effect(); effect != "" {
 			r := o.Rule
-			found = append(found, check.FirewallRule{
+			r.seen = check.FirewallRule{
 				Where:  fmt.Sprintf("nft table %s %s, chain %s, handle %d", r.Family, r.Table, r.Chain, r.Handle),
 				Hook:   hooks[nftChain{r.Family, r.Table, r.Chain, ""}],
-				Text:   "nft -a list chain " + r.Family + " " + r.Table + " " + r.Chain + ": " + r.text(),
+				Text:   r.text(),
 				Delete: fmt.Sprintf("nft delete rule %s %s %s handle %d", r.Family, r.Table, r.Chain, r.Handle),
 				Effect: effect,
-			})
+			}
+			found = append(found, r)
 		}
 	}
 	return found, opaque, nil
@@ -160,7 +184,7 @@ func tcpOption30(v any) bool {
 	return false
 }
 
-// text is the rule's statements as nft gives them, in short.
+// text is the rule's statements in libnftables-json(5), without counters.
 func (r *nftRule) text() string {
 	var words []string
 	for _, e := range r.Expr {

@@ -3,7 +3,6 @@ package inspect
 import (
 	"cmp"
 	"errors"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,7 +15,8 @@ import (
 
 // Services lists who listens for connections from outside in the calling
 // thread's namespace, and whether with Multipath TCP. The names of other users'
-// programs are empty without CAP_SYS_PTRACE; then the second value says so.
+// programs are empty without CAP_SYS_PTRACE, and in another PID namespace; then
+// the second value says so.
 func Services() ([]status.Service, []Unseen, error) {
 	c, err := mptcp.Dial()
 	if errors.Is(err, mptcp.ErrUnsupported) {
@@ -45,7 +45,7 @@ func Services() ([]status.Service, []Unseen, error) {
 		}
 		o, known := owners[l.Inode]
 		if !known {
-			unseen = []Unseen{{"the programs of some services", "needs CAP_SYS_PTRACE"}}
+			unseen = []Unseen{{"the programs of some services", "needs CAP_SYS_PTRACE, and their PID namespace"}}
 		}
 		s := status.Service{Address: l.Local.Addr().String(), Port: l.Local.Port(), MPTCP: l.MPTCP, Program: o.name, PID: o.pid}
 		if !slices.Contains(out, s) {
@@ -74,8 +74,8 @@ func ownersOf(wanted map[uint32]bool) map[uint32]owner {
 	dirs, _ := filepath.Glob("/proc/[0-9]*/fd")
 	for _, dir := range dirs {
 		fds, err := os.ReadDir(dir)
-		if errors.Is(err, fs.ErrPermission) || err != nil {
-			continue
+		if err != nil {
+			continue // another user's, or gone
 		}
 		proc := filepath.Dir(dir)
 		pid, _ := strconv.Atoi(filepath.Base(proc))
