@@ -217,3 +217,14 @@ func TestNoNewPrivileges(t *testing.T) {
 		t.Errorf("as nobody with CAP_SYS_ADMIN: %q", found)
 	}
 }
+
+// TestParentDeathSignal: it belongs to the first thread of a process (prctl(2)), and execve(2) on another one loses it.
+func TestParentDeathSignal(t *testing.T) {
+	t.Parallel()
+	h := host(t)
+	lab.Need(t, "python3")
+	const look = "import ctypes; n = ctypes.c_int(); ctypes.CDLL(None).prctl(2, ctypes.byref(n)); print(n.value)"
+	if out := want(h, h.Command("setpriv", "--pdeathsig", "USR1", ctl(t), "run", "python3", "-c", look)); out != "10\n" {
+		t.Errorf("signal %s", out)
+	}
+}

@@ -41,9 +41,12 @@ func overBoth(n *lab.Net, transfer func()) {
 		name string
 	}
 	counters := []counter{
-		{n.Client, "MPTcpExtMPCapableSYNACKRX"}, {n.Server, "MPTcpExtMPCapableACKRX"},
-		{n.Client, "MPTcpExtMPJoinSynAckRx"}, {n.Server, "MPTcpExtMPJoinAckRx"},
-		{n.Client, "MPTcpExtMPCapableFallbackSYNACK"}, {n.Server, "MPTcpExtMPCapableFallbackACK"},
+		{n.Client, "MPTcpExtMPCapableSYNACKRX"},
+		{n.Server, "MPTcpExtMPCapableACKRX"},
+		{n.Client, "MPTcpExtMPJoinSynAckRx"},
+		{n.Server, "MPTcpExtMPJoinAckRx"},
+		{n.Client, "MPTcpExtMPCapableFallbackSYNACK"},
+		{n.Server, "MPTcpExtMPCapableFallbackACK"},
 	}
 	before := make([]uint64, len(counters))
 	for i, c := range counters {
