@@ -30,14 +30,11 @@ func (h *host) addresses(dev string) []address {
 	return r
 }
 
-// slaac is the path of a link by router advertisements as the link is now: each address has its rules; the endpoint is on
+// slaac is the path of a link by router advertisements as the link is now, with these routes: each address has its rules; the endpoint is on
 // a temporary address, not on a deprecated one, and stays where it is for as long as it may.
-func (h *host) slaac(dev string, prefixes []string, defaults ...string) path {
+func (h *host) slaac(dev string, routes []string, defaults ...string) path {
 	h.T.Helper()
-	p := path{dev: dev, routes: []string{"fe80::/64 metric 256"}}
-	for _, x := range prefixes {
-		p.routes = append(p.routes, x+" metric 256")
-	}
+	p := path{dev: dev, routes: routes}
 	for _, d := range defaults {
 		p.defaults = append(p.defaults, "via "+d)
 	}
@@ -60,6 +57,30 @@ func (h *host) slaac(dev string, prefixes []string, defaults ...string) path {
 	}
 	if len(p.addrs) == 0 {
 		p.addrs = []string{"no address"}
+	}
+	return p
+}
+
+// onlink are the routes that the kernel makes of prefixes that are advertised.
+func onlink(prefixes ...string) []string {
+	r := []string{"fe80::/64 metric 256"}
+	for _, p := range prefixes {
+		r = append(r, p+" metric 256")
+	}
+	return r
+}
+
+// whole has a path want a stable and a temporary address of a prefix such as "2001:db8:2:", one of which has the endpoint.
+// They are ready in an order that is left to chance.
+func whole(prefix string, p path) path {
+	n := 0
+	for _, a := range p.addrs {
+		if strings.HasPrefix(a, prefix) {
+			n++
+		}
+	}
+	if n != 2 || !strings.HasPrefix(p.addrs[0], prefix) {
+		p.addrs = append([]string{"two of " + prefix}, p.addrs...)
 	}
 	return p
 }
@@ -101,17 +122,10 @@ func TestRouterAdvertisements(t *testing.T) {
 	h.Client.Daemon()
 	r0, r1 := h.linkLocal("r0"), h.linkLocal("r1")
 	ra := h.Router.Radvd(h.A.RA(), h.B.RA())
-	one := []string{h.B.Prefix6}
-	eth0 := func() path { return h.slaac("eth0", []string{h.A.Prefix6}, r0) }
-	// Each link's stable and temporary address are ready in an order that is left to chance.
-	whole := func(n int, p path) path {
-		if len(p.addrs) != n {
-			p.addrs = append(p.addrs, fmt.Sprintf("%d addresses", n))
-		}
-		return p
-	}
+	one := onlink(h.B.Prefix6)
+	eth0 := func() path { return h.slaac("eth0", onlink(h.A.Prefix6), r0) }
 	addrs := h.v6("addresses by advertisement", func() []path {
-		return []path{whole(2, eth0()), whole(2, h.slaac("eth1", one, r1))}
+		return []path{whole("2001:db8:1:", eth0()), whole("2001:db8:2:", h.slaac("eth1", one, r1))}
 	})
 	h.watch.log("advertisements, first", "eth0", addrs[0])
 	h.watch.log("advertisements, first", "eth1", addrs[1])
@@ -131,13 +145,9 @@ func TestRouterAdvertisements(t *testing.T) {
 	renumbered.Prefixes[0].Preferred = 0
 	renumbered.Prefixes = append(renumbered.Prefixes, lab.RAPrefix{Prefix: "2001:db8:22::/64", Valid: 3600, Preferred: 1800})
 	ra.Set(h.A.RA(), renumbered)
-	two := append(one, "2001:db8:22::/64")
+	two := onlink(h.B.Prefix6, "2001:db8:22::/64")
 	addrs = h.v6("another prefix", func() []path {
-		p := whole(4, h.slaac("eth1", two, r1))
-		if !strings.HasPrefix(p.addrs[0], "2001:db8:22:") {
-			p.addrs[0] = "one of 2001:db8:22::/64"
-		}
-		return []path{eth0(), p}
+		return []path{eth0(), whole("2001:db8:22:", h.slaac("eth1", two, r1))}
 	})
 	h.watch.log("advertisements, another prefix", "eth1", addrs[1])
 	alive(addrs)
@@ -167,8 +177,8 @@ func TestTwoRouters(t *testing.T) {
 	mortal := h.Router.Radvd(preferred)
 	both := func() []path {
 		return []path{
-			h.slaac("eth0", []string{h.A.Prefix6}, r0),
-			h.slaac("eth1", []string{h.B.Prefix6}, good+" pref high", spare+" metric 1025 pref low"),
+			h.slaac("eth0", onlink(h.A.Prefix6), r0),
+			h.slaac("eth1", onlink(h.B.Prefix6), good+" pref high", spare+" metric 1025 pref low"),
 		}
 	}
 	addrs := h.v6("two routers", both)
@@ -179,7 +189,7 @@ func TestTwoRouters(t *testing.T) {
 
 	mortal.Kill()
 	h.v6("the other router", func() []path {
-		return []path{h.slaac("eth0", []string{h.A.Prefix6}, r0), h.slaac("eth1", []string{h.B.Prefix6}, spare+" pref low")}
+		return []path{h.slaac("eth0", onlink(h.A.Prefix6), r0), h.slaac("eth1", onlink(h.B.Prefix6), spare+" pref low")}
 	})
 	h.subflows(c, addrs...)
 	if after := c.Subflows(); after[1].Local != before[1].Local {
@@ -202,7 +212,7 @@ func TestTemporaryAddresses(t *testing.T) {
 	r0, r1 := h.linkLocal("r0"), h.linkLocal("r1")
 	h.Router.Radvd(h.A.RA(), h.B.RA())
 	now := func() []path {
-		return []path{h.slaac("eth0", []string{h.A.Prefix6}, r0), h.slaac("eth1", []string{h.B.Prefix6}, r1)}
+		return []path{h.slaac("eth0", onlink(h.A.Prefix6), r0), h.slaac("eth1", onlink(h.B.Prefix6), r1)}
 	}
 	addrs := h.v6("temporary addresses", now)
 	unbound, bound := h.Client.Dial("[2001:db8:9::2]:5001"), h.Client.Dial("[2001:db8:9::2]:5001", lab.From(addrs[1]))
