@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -57,10 +58,9 @@ func Dropped(own, from netip.Addr, link string) error {
 	return nil
 }
 
-// Probe is an address outside for Lookup and Dropped, in the family.
+// Probe is an address outside for Lookup and Dropped, in the family: one of
+// those of halves, which seldom have a route of their own.
 func Probe(f netstate.Family) netip.Addr {
-	if f == netstate.IPv6 {
-		return probe6
-	}
-	return probe4
+	i := slices.IndexFunc(halves, func(h half) bool { return h.family == f })
+	return halves[max(i, 0)].dst
 }
