@@ -47,7 +47,7 @@ func LookupBound(dst, from netip.Addr, link int) (netstate.Route, error) {
 // Dropped is the kernel's answer to the question whether packets that come in
 // by the link from the address from pass to the host's own address: nil, or the
 // error with which reverse path filtering (net.ipv4.conf.*.rp_filter, RFC 3704)
-// refuses their source, EXDEV and since Linux 6.13 EINVAL. Other errors are nil.
+// refuses their source: EXDEV in Linux 6.1, EINVAL in 6.18. Other errors are nil.
 // Nothing is sent, but the kernel logs a line where net.ipv4.conf.*.log_martians
 // is set.
 func Dropped(own, from netip.Addr, link string) error {
