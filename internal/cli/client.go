@@ -22,6 +22,7 @@ const (
 	answerTimeout = 10 * time.Second
 	busyTimeout   = 5 * time.Second // how long a full socket is tried again
 	maxAnswer     = 16 << 20
+	maxEvent      = 1 << 20 // one line of a stream
 )
 
 // client asks the daemon over its control socket.
@@ -84,36 +85,89 @@ var errNoHTTP = errors.New("no HTTP answer")
 // daemon that is busy answers before it has read the request, and the transport
 // logs that and drops the answer.
 func (c *client) once(ctx context.Context, method, path string) (int, []byte, error) {
-	req, err := http.NewRequestWithContext(ctx, method, "http://subflowd"+path, nil)
-	if err != nil {
-		return 0, nil, err
-	}
-	req.Close = true
-	conn, err := new(net.Dialer).DialContext(ctx, "unix", c.socket)
+	conn, resp, err := c.begin(ctx, method, path)
 	if err != nil {
 		return 0, nil, err
 	}
 	defer conn.Close()
-	if end, ok := ctx.Deadline(); ok {
-		if err := conn.SetDeadline(end); err != nil {
-			return 0, nil, err
-		}
-	}
-	// A broken pipe may have an answer behind it.
-	if err := req.Write(conn); err != nil && !errors.Is(err, syscall.EPIPE) {
-		return 0, nil, err
-	}
-	resp, err := http.ReadResponse(bufio.NewReader(conn), req)
-	if err != nil {
-		var broken net.Error
-		if errors.As(err, &broken) || errors.Is(err, io.ErrUnexpectedEOF) {
-			return 0, nil, err
-		}
-		return 0, nil, errNoHTTP
-	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
 	return resp.StatusCode, body, err
+}
+
+// begin sends a request and reads the head of the answer. The connection is the
+// caller's to close.
+func (c *client) begin(ctx context.Context, method, path string) (net.Conn, *http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://subflowd"+path, nil)
+	if err != nil {
+		return nil, nil, err
+	}
+	req.Close = true
+	conn, err := new(net.Dialer).DialContext(ctx, "unix", c.socket)
+	if err != nil {
+		return nil, nil, err
+	}
+	if end, ok := ctx.Deadline(); ok {
+		err = conn.SetDeadline(end)
+	}
+	// A broken pipe may have an answer behind it.
+	if err == nil {
+		if err = req.Write(conn); errors.Is(err, syscall.EPIPE) {
+			err = nil
+		}
+	}
+	var resp *http.Response
+	if err == nil {
+		resp, err = http.ReadResponse(bufio.NewReader(conn), req)
+		var broken net.Error
+		if err != nil && !errors.As(err, &broken) && !errors.Is(err, io.ErrUnexpectedEOF) {
+			err = errNoHTTP
+		}
+	}
+	if err != nil {
+		conn.Close()
+		return nil, nil, err
+	}
+	return conn, resp, nil
+}
+
+// follow reads a stream of events until it ends or ctx does, and gives each to
+// take, with the line as it came. It returns why it ended; errors carry their
+// exit code.
+func (c *client) follow(ctx context.Context, path string, take func(line []byte, e status.Event)) error {
+	dial, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	conn, resp, err := c.begin(dial, http.MethodGet, path)
+	if err != nil {
+		return c.unreachable(err)
+	}
+	defer conn.Close()
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+		if err != nil {
+			return c.unreachable(err)
+		}
+		return c.refused(resp.StatusCode, body)
+	}
+	if err := conn.SetDeadline(time.Time{}); err != nil {
+		return c.unreachable(err)
+	}
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	defer stop()
+	lines := bufio.NewScanner(resp.Body)
+	lines.Buffer(nil, maxEvent)
+	for lines.Scan() {
+		var e status.Event
+		if err := json.Unmarshal(lines.Bytes(), &e); err != nil || e.Schema == 0 {
+			return c.stranger()
+		}
+		take(lines.Bytes(), e)
+	}
+	if err := lines.Err(); err != nil && ctx.Err() == nil {
+		return c.unreachable(err)
+	}
+	return c.unreachable(io.ErrUnexpectedEOF)
 }
 
 // unreachable names the socket and what to do about it.

@@ -61,7 +61,7 @@ Exit status: 0 yes or done; 1 no (a finding, a timeout); 2 usage;
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
 	root.AddCommand(
 		a.statusCommand(), a.planCommand(), a.waitCommand(), a.explainCommand(),
-		a.connectionsCommand(), a.countersCommand(),
+		a.connectionsCommand(), a.countersCommand(), a.monitorCommand(),
 		a.probeCommand(),
 		a.checkCommand(),
 		a.reloadCommand(), a.reconcileCommand(), a.runCommand(), a.versionCommand(),

@@ -199,6 +199,27 @@ func (d *daemon) Reload(context.Context) (status.Reloaded, error) {
 	return r, nil
 }
 
+// Follow tells of the state at every look, and of the last change first.
+func (d *daemon) Follow(recent int) control.Follower { return &follower{d: d, recent: recent} }
+
+type follower struct {
+	d      *daemon
+	recent int
+}
+
+func (f *follower) Next() []status.Event {
+	doc := f.d.Status()
+	e := status.Event{Schema: status.Schema, Time: doc.Time, Source: status.FromDaemon}
+	var out []status.Event
+	if c := doc.LastChange; c != nil && f.recent > 0 {
+		change := e
+		change.Type, change.Text, change.Command, change.Reason = status.EventChange, c.Command+": "+c.Reason, c.Command, c.Reason
+		out, f.recent = append(out, change), 0
+	}
+	e.Type, e.State, e.Text = status.EventState, doc.State, "the state is "+string(doc.State)
+	return append(out, e)
+}
+
 // Explain answers with a document of internal/control/testdata/explain.
 func (d *daemon) Explain(what string) (status.Explanation, bool) {
 	var e status.Explanation

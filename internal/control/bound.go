@@ -28,13 +28,11 @@ func (c *conn) Close() error {
 type bound struct {
 	net.Listener
 	own   uint32 // the daemon's own uid
-	mu    sync.Mutex
-	open  int
-	users map[uint32]int
+	conns places
 }
 
 func newBound(l net.Listener, own uint32) *bound {
-	return &bound{Listener: l, own: own, users: map[uint32]int{}}
+	return &bound{Listener: l, own: own, conns: places{all: maxConns, others: maxOtherConns, each: maxUserConns}}
 }
 
 // Accept waits for the next connection that there is a place for.
@@ -50,32 +48,12 @@ func (b *bound) Accept() (net.Conn, error) {
 			continue
 		}
 		privileged := p.uid == 0 || p.uid == b.own
-		if !b.admit(p.uid, privileged) {
+		if !b.conns.take(p.uid, privileged) {
 			refuse(c)
 			continue
 		}
-		release := sync.OnceFunc(func() { b.leave(p.uid) })
+		release := sync.OnceFunc(func() { b.conns.giveBack(p.uid) })
 		return &conn{Conn: c, peer: p, privileged: privileged, release: release}, nil
-	}
-}
-
-func (b *bound) admit(uid uint32, privileged bool) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.open >= maxConns || !privileged && (b.open >= maxOtherConns || b.users[uid] >= maxUserConns) {
-		return false
-	}
-	b.open++
-	b.users[uid]++
-	return true
-}
-
-func (b *bound) leave(uid uint32) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.open--
-	if b.users[uid]--; b.users[uid] == 0 {
-		delete(b.users, uid)
 	}
 }
 

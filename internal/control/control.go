@@ -4,7 +4,8 @@
 //
 // The files: control (what is served, and the limits), listen (the socket file),
 // bound (how many connections, and whose), peer (who may write), server (the
-// life of the server), routes and handlers (the requests).
+// life of the server), routes and handlers (the requests), events (the stream),
+// loop and follow (answers from the loop's views).
 package control
 
 import (
@@ -24,6 +25,7 @@ const (
 	PathWait      = "/v1/wait"      // GET: status.Waited; paths=N, timeout=SECONDS
 	PathVersion   = "/v1/version"   // GET: status.Version
 	PathExplain   = "/v1/explain"   // GET: status.Explanation; what=WHAT
+	PathEvents    = "/v1/events"    // GET: status.Event, a line each until the client goes; recent=N
 	PathReconcile = "/v1/reconcile" // POST: status.Reconciled
 	PathReload    = "/v1/reload"    // POST: status.Reloaded
 	PathMetrics   = "/metrics"      // GET: the text format of Prometheus
@@ -40,7 +42,13 @@ const (
 	maxOtherConns  = 112 // the rest is for root and the daemon's own user
 	maxUserConns   = 32  // of one user who is neither
 	maxHeaderBytes = 4 << 10
-	maxBodyBytes   = 4 << 10
+
+	// Streams of events stay open, and must leave room for questions.
+	maxStreams      = 96
+	maxOtherStreams = 64
+	maxUserStreams  = 16
+
+	maxBodyBytes = 4 << 10
 
 	readTimeout      = 10 * time.Second // of a whole request
 	writeTimeout     = 10 * time.Second
@@ -48,6 +56,17 @@ const (
 	reconcileTimeout = time.Minute
 	shutdownTimeout  = 500 * time.Millisecond
 )
+
+// MaxRecent is how many changes a daemon remembers at least, for a stream that
+// begins with them.
+const MaxRecent = 128
+
+// Follower is one reader of events. It is for one goroutine.
+type Follower interface {
+	// Next lists what happened since the last call, and never waits. What the
+	// daemon does not remember any more is one event that says how much was lost.
+	Next() []status.Event
+}
 
 // Backend answers the requests. Its methods may be called by several goroutines
 // at once.
@@ -65,6 +84,8 @@ type Backend interface {
 	// Reload reads the configuration again. One that is wrong is no error: the
 	// answer says so.
 	Reload(ctx context.Context) (status.Reloaded, error)
+	// Follow begins a stream of events, with the last recent changes first.
+	Follow(recent int) Follower
 	// Changed returns a channel that is closed once Status may answer otherwise
 	// than at the time of the call.
 	Changed() <-chan struct{}

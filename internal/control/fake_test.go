@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -34,6 +35,7 @@ type fake struct {
 	reloads    int
 	fails      error
 	reloaded   status.Reloaded
+	asked      atomic.Int64 // for Changed
 }
 
 func newFake() *fake {
@@ -68,6 +70,15 @@ func (f *fake) Explain(what string) (status.Explanation, bool) {
 	return status.Explanation{What: what, Kind: "link"}, what == "eth0"
 }
 
+// Follow tells of the state at every look.
+func (f *fake) Follow(int) Follower { return (*fakeFollower)(f) }
+
+type fakeFollower fake
+
+func (f *fakeFollower) Next() []status.Event {
+	return []status.Event{{Schema: status.Schema, Source: status.FromDaemon, Type: status.EventState, State: (*fake)(f).Status().State}}
+}
+
 func (f *fake) count() int {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -75,6 +86,7 @@ func (f *fake) count() int {
 }
 
 func (f *fake) Changed() <-chan struct{} {
+	f.asked.Add(1)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.changed

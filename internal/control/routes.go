@@ -24,6 +24,7 @@ var routes = map[string]route{
 	PathWait:      {method: http.MethodGet, params: []string{"paths", "timeout"}, handle: (*Server).wait},
 	PathVersion:   {method: http.MethodGet, handle: (*Server).version},
 	PathExplain:   {method: http.MethodGet, params: []string{"what"}, handle: (*Server).explain},
+	PathEvents:    {method: http.MethodGet, params: []string{"recent"}, handle: (*Server).events},
 	PathMetrics:   {method: http.MethodGet, handle: (*Server).metrics},
 	PathReload:    {method: http.MethodPost, write: true, handle: (*Server).reload},
 	PathReconcile: {method: http.MethodPost, write: true, handle: (*Server).reconcile},

@@ -24,6 +24,7 @@ type Server struct {
 	backend Backend
 	opts    Options
 	own     uint32
+	streams places
 }
 
 // New makes a server that answers from the backend.
@@ -34,7 +35,10 @@ func New(b Backend, o Options) *Server {
 	if o.Log == nil {
 		o.Log = zap.NewNop()
 	}
-	return &Server{backend: b, opts: o, own: uint32(os.Geteuid())}
+	return &Server{
+		backend: b, opts: o, own: uint32(os.Geteuid()),
+		streams: places{all: maxStreams, others: maxOtherStreams, each: maxUserStreams},
+	}
 }
 
 type connKey struct{}

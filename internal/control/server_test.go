@@ -172,7 +172,8 @@ func TestWaitSeesTheChange(t *testing.T) {
 }
 
 func TestStopEndsWaiters(t *testing.T) {
-	path, stop := start(t, newFake(), Options{})
+	f := newFake()
+	path, stop := start(t, f, Options{})
 	got := make(chan int, 1)
 	idle, err := net.Dial("unix", path)
 	if err != nil {
@@ -183,7 +184,7 @@ func TestStopEndsWaiters(t *testing.T) {
 		code, _ := do(t, path, "GET", "/v1/wait?timeout=30", "")
 		got <- code
 	}()
-	waitFor(t, "the request to be there", func() bool { return connections(t, path) >= 2 })
+	waitFor(t, "the request to wait", func() bool { return f.asked.Load() > 0 })
 	begun := time.Now()
 	if err := stop(); err != nil {
 		t.Error(err)
@@ -206,7 +207,7 @@ func TestBoundLeavesRoomForRoot(t *testing.T) {
 	b := newBound(nil, own)
 	fill := func(uid uint32, n int) (admitted int) {
 		for range n {
-			if b.admit(uid, uid == 0 || uid == own) {
+			if b.conns.take(uid, uid == 0 || uid == own) {
 				admitted++
 			}
 		}
@@ -225,8 +226,8 @@ func TestBoundLeavesRoomForRoot(t *testing.T) {
 	if n := fill(own, 5) + fill(0, 200); n != maxConns-maxOtherConns {
 		t.Errorf("root and the daemon have %d connections, want %d", n, maxConns-maxOtherConns)
 	}
-	b.leave(1000)
-	if !b.admit(0, true) || b.admit(0, true) {
+	b.conns.giveBack(1000)
+	if !b.conns.take(0, true) || b.conns.take(0, true) {
 		t.Error("a place that was given back is not one place")
 	}
 }

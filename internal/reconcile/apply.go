@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"net/netip"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -9,7 +10,8 @@ import (
 	"github.com/subflowd/subflowd/internal/netstate"
 )
 
-// maxRecent bounds the changes that a view remembers.
+// maxRecent bounds the changes that a view remembers of earlier rounds; those of
+// its own round are all there, so that a reader of every view misses none.
 const maxRecent = 128
 
 // apply carries the changes out in order and returns the kinds of state that
@@ -178,8 +180,12 @@ func (l *Loop) note(r *round, c netstate.Change, err error) {
 	l.seq++
 	e.Seq = l.seq
 	l.recent = append(l.recent, e)
+}
+
+// forget drops the changes of earlier rounds that are too many.
+func (l *Loop) forget() {
 	if n := len(l.recent); n > maxRecent {
-		l.recent = l.recent[n-maxRecent:]
+		l.recent = slices.Clone(l.recent[n-maxRecent:])
 	}
 }
 

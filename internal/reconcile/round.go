@@ -65,6 +65,7 @@ type round struct {
 // is left has failed or has to wait.
 func (l *Loop) round(h netstate.Hints, at time.Time, event bool) {
 	l.working.Store(true)
+	l.forget()
 	now, used := time.Now(), cpuTime()
 	r := &round{
 		Round: Round{Trigger: h.Reason, Started: now}, at: at, event: event, full: h.Full, limits: h.Kinds&netstate.KindEndpoints != 0,
