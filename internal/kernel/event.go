@@ -16,6 +16,7 @@ type decoder struct {
 	options Options
 	own     uint32 // port of the socket that applies our changes
 	names   func() *netstate.Names
+	busy    func() *linkSet
 	main    *mainTable
 }
 
@@ -51,6 +52,17 @@ func verb(removed bool) string {
 	return "added"
 }
 
+// idle tells whether nothing depends on any of the links, as was last read.
+func (d *decoder) idle(links map[int]struct{}) bool {
+	busy := *d.busy()
+	for i := range links {
+		if _, ok := busy[i]; ok {
+			return false
+		}
+	}
+	return true
+}
+
 func only(link int) map[int]struct{} { return map[int]struct{}{link: {}} }
 
 func (d *decoder) link(typ uint16, b []byte) (netstate.Hints, bool) {
@@ -79,7 +91,7 @@ func (d *decoder) link(typ uint16, b []byte) (netstate.Hints, bool) {
 	d.main.touched.Store(true)
 	d.main.flushes.Store(true)
 	return netstate.Hints{
-		Kinds: netstate.KindLinks | netstate.KindAddrs | netstate.KindRoutes, Links: only(index),
+		Kinds: netstate.KindLinks | netstate.KindAddrs | netstate.KindRoutes, Links: only(index), Lazy: d.idle(only(index)),
 		Reason: "link " + name + " changed: " + state,
 	}, index > 0
 }
@@ -99,7 +111,7 @@ func (d *decoder) addr(typ uint16, b []byte) (netstate.Hints, bool) {
 		d.main.flushes.Store(true)
 	}
 	return netstate.Hints{
-		Kinds: kinds, Links: only(a.Link),
+		Kinds: kinds, Links: only(a.Link), Lazy: a.IP().IsLinkLocalUnicast() && d.idle(only(a.Link)),
 		Reason: "address " + a.IP().String() + what + d.names().Name(a.Link),
 	}, true
 }
@@ -131,7 +143,7 @@ func (d *decoder) route(typ uint16, b []byte) (netstate.Hints, bool) {
 		links = nil // an error route: any link
 	}
 	return netstate.Hints{
-		Kinds: netstate.KindRoutes, Links: links,
+		Kinds: netstate.KindRoutes, Links: links, Lazy: links != nil && linkLocal(r) && d.idle(links),
 		Reason: "route " + verb(typ == unix.RTM_DELROUTE) + ": " + describeRoute(r, *d.names()),
 	}, true
 }

@@ -65,6 +65,7 @@ type Kernel struct {
 	mptcp     netstate.MPTCP
 
 	names atomic.Pointer[netstate.Names] // for the watcher's words
+	busy  atomic.Pointer[linkSet]        // see markBusy
 	main  mainTable
 	watch atomic.Pointer[subscription]
 }
@@ -79,7 +80,7 @@ func Open(o Options) (*Kernel, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open rtnetlink: %w", err)
 	}
-	k := &Kernel{rt: rt, families: families(), due: netstate.Hints{Full: true, Kinds: netstate.KindAll}}
+	k := &Kernel{rt: rt, families: families(), hardware: map[linkID]hardware{}, due: netstate.Hints{Full: true, Kinds: netstate.KindAll}}
 	if k.cookie, err = cookieOf(rt.fd); err != nil && !errors.Is(err, unix.ENOPROTOOPT) {
 		rt.close()
 		return nil, err
@@ -91,6 +92,7 @@ func Open(o Options) (*Kernel, error) {
 		return nil, err
 	}
 	k.names.Store(&netstate.Names{})
+	k.busy.Store(&linkSet{})
 	return k, nil
 }
 
@@ -142,6 +144,7 @@ func (k *Kernel) Refresh(h netstate.Hints) (*netstate.Snapshot, error) {
 	if k.Leases != nil && (h.Kinds&netstate.KindAddrs != 0 || k.changed&(netstate.KindLinks|netstate.KindAddrs|netstate.KindRoutes) != 0) {
 		k.leased = k.Leases(k.links, k.addrs, k.routes)
 	}
+	k.markBusy()
 	k.changed = 0
 	return &netstate.Snapshot{
 		Links: k.links, Addrs: k.addrs, Routes: k.routes, Rules: k.rules,
@@ -182,6 +185,32 @@ func (k *Kernel) read(h netstate.Hints) error {
 	}
 	return nil
 }
+
+type linkSet map[int]struct{}
+
+// markBusy publishes on which links a decision may depend: those with an address
+// that an uplink can have, and those to which a route leads. Of the others an
+// event may wait, see netstate.Hints.
+func (k *Kernel) markBusy() {
+	if k.changed&(netstate.KindAddrs|netstate.KindRoutes) == 0 {
+		return
+	}
+	busy := linkSet{}
+	for _, a := range k.addrs {
+		if netstate.Routable(a.IP()) {
+			busy[a.Link] = struct{}{}
+		}
+	}
+	for i := range k.routes {
+		if r := &k.routes[i]; !linkLocal(*r) {
+			busy[r.Link] = struct{}{}
+		}
+	}
+	k.busy.Store(&busy)
+}
+
+// linkLocal tells whether a route is one that every IPv6 link has.
+func linkLocal(r netstate.Route) bool { return r.Dst.Addr().IsLinkLocalUnicast() && !r.Gateway.IsValid() }
 
 func (k *Kernel) publishNames() {
 	n := make(netstate.Names, len(k.links))

@@ -23,6 +23,9 @@ type Hints struct {
 	// Links names the links whose addresses and routes changed; nil with a
 	// kind set means any.
 	Links map[int]struct{}
+	// Lazy says that no path can depend on it as far as is known, so that it may
+	// wait for more of its kind. It names links.
+	Lazy bool
 	// Reason says what the hint came from, for the log: "address added on eth0".
 	Reason string
 }

@@ -54,7 +54,7 @@ func (l *Loop) pace(r *round, now time.Time, took time.Duration) {
 // take empties the slot and adds what is due by time. The moment returned is
 // that of the oldest event, or now; event tells whether there was one.
 func (l *Loop) take(now time.Time) (h netstate.Hints, at time.Time, event bool) {
-	h, at = l.slot.Take()
+	h, at = l.slot.Take(now)
 	event = !h.Empty()
 	if !event {
 		at = now

@@ -12,8 +12,10 @@ const (
 	vainFactor = 199
 	// MaxCredit is how much of the pauses a host that was quiet may owe. A DHCP
 	// client tells the address first and its default route some 50 us later: a
-	// pause between the two would be most of what a new path takes.
-	MaxCredit = 16 * MinGap
+	// pause between the two would be most of what a new path takes. A host with a
+	// full table of a routing daemon needs 0.1 s for the round after an address
+	// went, and the next address may come at once. A storm costs 0.1 s more for it.
+	MaxCredit = 300 * MinGap
 )
 
 // Gate spaces rounds. The first few after a quiet time pass at once; what
