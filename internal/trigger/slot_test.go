@@ -88,10 +88,10 @@ func TestGate(t *testing.T) {
 		want   time.Duration
 	}{
 		{"the messages of one change need no pause", 4, short, 0, 0},
-		{"then they gather", 301, short, 0, MinGap},
-		{"the pause runs from the end of the round", 301, short, 2 * ms, ms},
-		{"after it the next event passes at once", 301, short, 3 * ms, 0},
-		{"a costly round takes a tenth of the time", 6, 20 * ms, 0, 6*180*ms - MaxCredit},
+		{"then they gather", 17, short, 0, MinGap},
+		{"the pause runs from the end of the round", 17, short, 2 * ms, ms},
+		{"after it the next event passes at once", 17, short, 3 * ms, 0},
+		{"a costly round takes a tenth of the time", 6, 20 * ms, 0, 6*180*ms - DearCredit},
 		{"no event waits longer than this", 9, 10 * time.Second, 0, MaxGap},
 	} {
 		t.Run(c.name, func(t *testing.T) {
