@@ -32,7 +32,7 @@ func (d *decoder) hint(h header, b []byte) (hints netstate.Hints, ok bool) {
 	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
 		return d.addr(h.typ, b)
 	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
-		return d.route(h.typ, b)
+		return d.route(h, b)
 	case unix.RTM_NEWRULE, unix.RTM_DELRULE:
 		r, ok := decodeRule(b)
 		return netstate.Hints{Kinds: netstate.KindRules, Reason: "rule " + verb(h.typ == unix.RTM_DELRULE) + ": " + r.Text()}, ok
@@ -116,7 +116,7 @@ func (d *decoder) addr(typ uint16, b []byte) (netstate.Hints, bool) {
 	}, true
 }
 
-func (d *decoder) route(typ uint16, b []byte) (netstate.Hints, bool) {
+func (d *decoder) route(h header, b []byte) (netstate.Hints, bool) {
 	if len(b) < rtmsgLen || nl.DeserializeRtMsg(b).Flags&unix.RTM_F_CLONED != 0 {
 		return netstate.Hints{}, false
 	}
@@ -133,7 +133,7 @@ func (d *decoder) route(typ uint16, b []byte) (netstate.Hints, bool) {
 	// Whatever lies in a path table concerns the link whose table it is.
 	if path := int64(r.Table) - int64(d.options.TableBase); path > 0 && path < 1<<31 {
 		links[int(path)] = struct{}{}
-	} else {
+	} else if !d.main.patches.note(h, r, multipath != nil) {
 		d.main.touched.Store(true)
 	}
 	if slices.Contains(d.options.protocols(), r.Protocol) {
@@ -144,7 +144,7 @@ func (d *decoder) route(typ uint16, b []byte) (netstate.Hints, bool) {
 	}
 	return netstate.Hints{
 		Kinds: netstate.KindRoutes, Links: links, Lazy: links != nil && linkLocal(r) && d.idle(links),
-		Reason: "route " + verb(typ == unix.RTM_DELROUTE) + ": " + describeRoute(r, *d.names()),
+		Reason: "route " + verb(h.typ == unix.RTM_DELROUTE) + ": " + describeRoute(r, *d.names()),
 	}, true
 }
 

@@ -20,6 +20,9 @@ type Hints struct {
 	// Full says that nothing may be kept of what was read before (start,
 	// overflow, resync).
 	Full bool
+	// Walk says that tables with thousands of routes are to be read whatever their
+	// events told.
+	Walk bool
 	// Links names the links whose addresses and routes changed; nil with a
 	// kind set means any.
 	Links map[int]struct{}
@@ -44,6 +47,7 @@ func (h *Hints) Merge(other Hints) {
 	}
 	h.Kinds |= other.Kinds
 	h.Full = h.Full || other.Full
+	h.Walk = h.Walk || other.Walk
 	switch {
 	case h.Links == nil || other.Links == nil:
 		h.Links = nil

@@ -79,6 +79,7 @@ type Loop struct {
 
 	recordErr  error
 	resync     time.Time
+	walk       time.Time // when a large table is to be walked; zero: not
 	fightDue   time.Time
 	due        time.Time // when the loop acts by itself
 	poked      bool      // nudged

@@ -151,6 +151,12 @@ func (l *Loop) read(h netstate.Hints, at time.Time) bool {
 	}
 	l.reading = retry{}
 	l.snap = snap
+	switch {
+	case !snap.Unsure:
+		l.walk = time.Time{}
+	case l.walk.IsZero():
+		l.walk = now.Add(walkPause)
+	}
 	l.carriers.see(snap.Links, at)
 	l.expiry.see(snap.Routes, now)
 	l.learnNames()
