@@ -107,7 +107,9 @@ func (d *decoder) addr(typ uint16, b []byte) (netstate.Hints, bool) {
 		// and no route event is sent.
 		kinds |= netstate.KindRoutes
 		what = " removed from "
-		d.main.touched.Store(true)
+		if !a.IP().Is4() || !d.main.patches.lose(a.Link, a.IP()) {
+			d.main.touched.Store(true)
+		}
 		d.main.flushes.Store(true)
 	}
 	return netstate.Hints{

@@ -51,6 +51,7 @@ type Kernel struct {
 	links     []netstate.Link
 	hardware  map[linkID]hardware
 	addrs     []netstate.Addr
+	before    []netstate.Addr // addrs at the refresh before this
 	rules     []netstate.Rule
 	tables    map[tableID][]netstate.Route
 	stale     map[tableID]struct{} // those of tables that hold nothing but what is ours
@@ -146,6 +147,7 @@ func (k *Kernel) Refresh(h netstate.Hints) (*netstate.Snapshot, error) {
 	}
 	k.markBusy()
 	k.changed = 0
+	k.before = k.addrs
 	return &netstate.Snapshot{
 		Links: k.links, Addrs: k.addrs, Routes: k.routes, Rules: k.rules,
 		Endpoints: k.endpoints, Limits: k.limits, Preferred: k.preferred, Outbound: k.outbound, Unbound: k.unbound,
@@ -210,7 +212,9 @@ func (k *Kernel) markBusy() {
 }
 
 // linkLocal tells whether a route is one that every IPv6 link has.
-func linkLocal(r netstate.Route) bool { return r.Dst.Addr().IsLinkLocalUnicast() && !r.Gateway.IsValid() }
+func linkLocal(r netstate.Route) bool {
+	return r.Dst.Addr().IsLinkLocalUnicast() && !r.Gateway.IsValid()
+}
 
 func (k *Kernel) publishNames() {
 	n := make(netstate.Names, len(k.links))

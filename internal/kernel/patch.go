@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"net/netip"
 	"slices"
 	"sync"
 
@@ -23,9 +24,12 @@ type patches struct {
 	n     int
 }
 
+// patch is an event of a route, or of an IPv4 address that was removed.
 type patch struct {
 	route   netstate.Route
 	removed bool
+	link    int // of the address
+	lost    netip.Addr
 }
 
 // note takes an event of a route outside the path tables, and tells whether that
@@ -41,8 +45,25 @@ func (p *patches) note(h header, r netstate.Route, multipath bool) bool {
 	if p.list == nil {
 		p.list = map[tableID][]patch{}
 	}
-	p.list[id] = append(p.list[id], patch{r, h.typ == unix.RTM_DELROUTE})
+	p.list[id] = append(p.list[id], patch{route: r, removed: h.typ == unix.RTM_DELROUTE})
 	p.n++
+	return true
+}
+
+// lose notes that an IPv4 address was removed, and tells whether a table is large.
+func (p *patches) lose(link int, addr netip.Addr) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.large) == 0 || p.n+len(p.large) > maxPatches {
+		return false
+	}
+	if p.list == nil {
+		p.list = map[tableID][]patch{}
+	}
+	for id := range p.large {
+		p.list[id] = append(p.list[id], patch{link: link, lost: addr})
+		p.n++
+	}
 	return true
 }
 
@@ -67,12 +88,18 @@ func (p *patches) setLarge(seen map[tableID]int) {
 	}
 }
 
-// patched applies events to what is known of a table. An event may be older than
-// that: applied once more it changes nothing in the end, because those after it
-// follow.
-func patched(routes []netstate.Route, list []patch) []netstate.Route {
+// patched applies events to what is known of a table; ok is false where it has to
+// be walked. An event may be older than that: applied once more it changes
+// nothing in the end, because those after it follow.
+func (k *Kernel) patched(family netstate.Family, routes []netstate.Route, list []patch) (_ []netstate.Route, ok bool) {
 	routes = slices.Clone(routes)
 	for _, p := range list {
+		if p.lost.IsValid() {
+			if routes, ok = k.flushed(family, routes, p); !ok {
+				return nil, false
+			}
+			continue
+		}
 		routes = slices.DeleteFunc(routes, func(r netstate.Route) bool {
 			r.ExpiresIn, r.LinkDown = p.route.ExpiresIn, p.route.LinkDown
 			return r == p.route
@@ -87,5 +114,34 @@ func patched(routes []netstate.Route, list []patch) []netstate.Route {
 		}
 		routes = slices.Insert(routes, at, p.route)
 	}
-	return routes
+	return routes, true
+}
+
+// flushed is without what the kernel removes with an address and tells in no
+// event: the routes that have it as source (fib_sync_down_addr), and with the
+// last address of a link all that lead there (fib_disable_ip). Where it is not
+// sure that the address was the last one, or what became of a route with several
+// nexthops, ok is false.
+func (k *Kernel) flushed(family netstate.Family, routes []netstate.Route, p patch) (_ []netstate.Route, ok bool) {
+	if family != netstate.IPv4 {
+		return routes, true
+	}
+	last := true
+	for _, a := range k.addrs {
+		if a.Link != p.link || !a.IP().Is4() {
+			continue
+		}
+		if last = false; a.IP() == p.lost || !slices.ContainsFunc(k.before, func(b netstate.Addr) bool { return b.Link == a.Link && b.IP() == a.IP() }) {
+			return nil, false
+		}
+	}
+	several := func(r netstate.Route) bool {
+		return (r.Multipath || r.NexthopID != 0) && (r.Link == p.link || r.Link == 0)
+	}
+	if slices.ContainsFunc(routes, several) {
+		return nil, false
+	}
+	return slices.DeleteFunc(routes, func(r netstate.Route) bool {
+		return r.PrefSrc == p.lost || last && r.Link == p.link
+	}), true
 }

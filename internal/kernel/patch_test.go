@@ -56,7 +56,13 @@ func TestLargeTableByItsEvents(t *testing.T) {
 		{"route del blackhole 198.51.100.0/24", "removed: blackhole", false},
 		{"route replace 192.0.2.0/24 via 10.1.1.1", "192.0.2.0/24 via", true},
 		{"route add 203.0.113.0/24 nexthop via 10.1.1.1 dev eth0 nexthop via 10.1.2.1 dev eth1", "203.0.113.0/24", true},
-		{"addr del 10.1.1.7/24 dev eth0", "10.1.1.7 removed", true},
+		{"route del 203.0.113.0/24", "removed: 203.0.113.0/24", true},
+		{"route add 203.0.113.0/24 via 10.1.1.1 src 10.1.1.7", "203.0.113.0/24", false},
+		{"addr del 10.1.1.7/24 dev eth0", "10.1.1.7 removed", false},
+		{"addr del 10.1.2.2/24 dev eth1", "10.1.2.2 removed", false}, // the last one
+		{"addr add 10.1.2.2/24 dev eth1", "10.1.2.2 added", false},
+		{"route add default via 10.1.2.1 dev eth1 metric 9", "metric 9", false},
+		{"addr change 10.1.2.2/24 dev eth1 label eth1:x", "10.1.2.2 added", false},
 	} {
 		h.IP(c.change)
 		hint, _ := w.until(t, c.event)

@@ -123,11 +123,15 @@ func (k *Kernel) readTables(h netstate.Hints, touched bool, strays map[tableID]s
 		_, named := h.Links[path]
 		again := all && (path == 0 || h.Links == nil || named || dependsOn(old, path, h.Links))
 		if known && (!again || k.main.seen[id] > manyRoutes && !touched) {
-			tables[id] = old
-			if list := events[id]; len(list) > 0 {
-				tables[id], k.main.unsure = patched(old, list), true
+			list := events[id]
+			if len(list) == 0 {
+				tables[id] = old
+				continue
 			}
-			continue
+			if routes, ok := k.patched(id.family, old, list); ok {
+				tables[id], k.main.unsure = routes, true
+				continue
+			}
 		}
 		routes, err := k.readTable(id, keep)
 		if err != nil {
