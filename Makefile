@@ -29,7 +29,9 @@ export GOFLAGS := $(filter-out -buildvcs%,$(GOFLAGS)) -buildvcs=false
 VERSION := $(or $(shell git describe --tags --always --dirty 2>/dev/null),devel)
 COMMIT  := $(shell git rev-parse HEAD 2>/dev/null)$(if $(filter %-dirty,$(VERSION)),-dirty)
 STAMP   := github.com/subflowd/subflowd/internal/version
-LDFLAGS := -s -w -X $(STAMP).version=$(VERSION) -X $(STAMP).commit=$(COMMIT)
+# `subflowctl run` hands the signals on that it found ignored: internal/run/signals_runtime.go.
+TAGS    := runtimesignals
+LDFLAGS := -s -w -checklinkname=0 -X $(STAMP).version=$(VERSION) -X $(STAMP).commit=$(COMMIT)
 # A number that every kind of package takes: 1.2.3, four commits later 1.2.3.4.
 PKG_VERSION ?= $(or $(shell git describe --tags --match 'v[0-9]*' 2>/dev/null | sed -E 's/^v//; s/-([0-9]+)-g[0-9a-f]+$$/.\1/'),0.0.0.$(or $(shell git rev-list --count HEAD 2>/dev/null),0))
 # The time that is written into packages and pages.
@@ -57,7 +59,7 @@ help: ## this list
 
 .PHONY: build
 build: ## bin/subflowd and bin/subflowctl, static
-	$(AS_USER) $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o '$(BIN)/' ./cmd/subflowd ./cmd/subflowctl
+	$(AS_USER) $(GO) build -trimpath -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o '$(BIN)/' ./cmd/subflowd ./cmd/subflowctl
 
 .PHONY: run
 run: build ## build, then run the daemon in the foreground on this machine's network (RUN_ARGS=--log-level=debug)
@@ -161,7 +163,7 @@ uninstall: ## remove what install put there; the configuration stays
 
 .PHONY: packages
 packages: pages ## deb, rpm, Arch and apk packages in DIST (ARCHS='amd64 arm64' FORMATS=deb)
-	$(AS_USER) env GO='$(GO)' VERSION='$(PKG_VERSION)' ARCHS='$(ARCHS)' FORMATS='$(FORMATS)' LDFLAGS='$(LDFLAGS)' \
+	$(AS_USER) env GO='$(GO)' VERSION='$(PKG_VERSION)' ARCHS='$(ARCHS)' FORMATS='$(FORMATS)' TAGS='$(TAGS)' LDFLAGS='$(LDFLAGS)' \
 		SOURCE_DATE_EPOCH='$(EPOCH)' PAGES='$(abspath $(PAGES))' packaging/build.sh '$(DIST)'
 
 .PHONY: clean

@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 umask 022
 dist=$1
-: "${VERSION:?}" "${ARCHS:?}" "${FORMATS:?}" "${LDFLAGS:?}" "${SOURCE_DATE_EPOCH:?}" "${PAGES:?}"
+: "${VERSION:?}" "${ARCHS:?}" "${FORMATS:?}" "${TAGS:?}" "${LDFLAGS:?}" "${SOURCE_DATE_EPOCH:?}" "${PAGES:?}"
 export VERSION SOURCE_DATE_EPOCH
 GO=${GO:-go}
 
@@ -13,7 +13,7 @@ GO=${GO:-go}
 binaries() {
 	local arch=$1 goarch=$1
 	if [[ $arch == armv7 ]]; then goarch=arm; fi
-	CGO_ENABLED=0 GOOS=linux GOARCH=$goarch GOARM=7 "$GO" build -trimpath -buildvcs=false -ldflags "$LDFLAGS" \
+	CGO_ENABLED=0 GOOS=linux GOARCH=$goarch GOARM=7 "$GO" build -trimpath -buildvcs=false -tags "$TAGS" -ldflags "$LDFLAGS" \
 		-o "$dist/bin/$arch/" ./cmd/subflowd ./cmd/subflowctl
 }
 

@@ -13,7 +13,7 @@ import (
 const maxLines = 400
 
 var (
-	pure = []string{"internal/netstate", "internal/plan", "internal/diff"}
+	pure = []string{"internal/netstate", "internal/plan", "internal/diff", "internal/check"}
 
 	// What a pure package may import: nothing here reads a clock, a file, a socket or the environment, or writes anywhere.
 	pureImports = []string{
@@ -41,7 +41,7 @@ var (
 
 var rules = []rule{
 	{
-		name: "pure", why: "netstate, plan and diff decide from their arguments alone, so that every decision can be replayed in a table test",
+		name: "pure", why: "netstate, plan, diff and check decide from their arguments alone, so that every decision can be replayed in a table test",
 		check: func(f *file) []string {
 			if !f.under(pure...) {
 				return nil

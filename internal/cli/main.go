@@ -12,6 +12,8 @@ import (
 	"fmt"
 	"io"
 	"strings"
+
+	"github.com/subflowd/subflowd/internal/run"
 )
 
 // Exit codes of every command.
@@ -35,10 +37,11 @@ func (e *exitError) Unwrap() error { return e.err }
 
 // app is one run of the program.
 type app struct {
-	stdin  io.Reader
-	stdout io.Writer
-	stderr io.Writer
-	env    map[string]string
+	stdin   io.Reader
+	stdout  io.Writer
+	stderr  io.Writer
+	env     map[string]string
+	environ []string // env as it came
 
 	socket string
 	format format
@@ -48,7 +51,10 @@ type app struct {
 // Main runs subflowctl with the arguments behind the program's name and an
 // environment of KEY=VALUE entries. It returns the exit code.
 func Main(args []string, stdin io.Reader, stdout, stderr io.Writer, env []string) int {
-	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, env: map[string]string{}, format: formatText}
+	if len(args) > 0 && args[0] == run.Command {
+		return run.Supervisor(args[1:])
+	}
+	a := &app{stdin: stdin, stdout: stdout, stderr: stderr, env: map[string]string{}, environ: env, format: formatText}
 	for _, e := range env {
 		if k, v, ok := strings.Cut(e, "="); ok {
 			a.env[k] = v

@@ -25,9 +25,13 @@ func localPlan(configFile, stateDir string) (*status.Plan, error) {
 		return nil, &exitError{code: ExitUsage, err: err}
 	}
 	cookie := namespace()
-	owned, notes, err := localRecord(stateDir, cookie)
+	owned, unusable, err := localRecord(stateDir, cookie)
 	if err != nil {
 		return nil, err
+	}
+	var notes []status.Finding
+	if unusable != nil {
+		notes = append(notes, status.Finding{Code: "record-unusable", Severity: status.Warning, Object: stateDir, Text: unusable.Error()})
 	}
 	var snap *netstate.Snapshot
 	var conns []netstate.Connection
@@ -79,18 +83,14 @@ func planDocument(n netstate.Names, wish *plan.Plan, c diff.Changes, conns []net
 }
 
 // localRecord reads what is ours. A record that cannot be used is as none, and
-// is told of.
-func localRecord(stateDir string, cookie uint64) (netstate.Ownership, []status.Finding, error) {
+// the first error says why.
+func localRecord(stateDir string, cookie uint64) (owned netstate.Ownership, unusable, err error) {
 	boot, err := kernel.BootID()
 	if err != nil {
 		return netstate.Ownership{}, nil, err
 	}
-	_, owned, unusable := record.Open(stateDir, boot, cookie)
-	var notes []status.Finding
-	if unusable != nil {
-		notes = append(notes, status.Finding{Code: "record-unusable", Severity: status.Warning, Object: stateDir, Text: unusable.Error()})
-	}
-	return owned, notes, nil
+	_, owned, unusable = record.Open(stateDir, boot, cookie)
+	return owned, unusable, nil
 }
 
 // namespace is the cookie of this process's network namespace, and 0 before

@@ -59,7 +59,13 @@ Exit status: 0 yes or done; 1 no (a finding, a timeout); 2 usage;
 	flags.StringVar(&a.socket, "socket", filepath.Join(a.runtimeDir(), socketName), "the daemon's control `socket`")
 	flags.VarP(&a.format, "output", "o", "how to print: text or json")
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
-	root.AddCommand(a.statusCommand(), a.planCommand(), a.waitCommand(), a.explainCommand(), a.reloadCommand(), a.reconcileCommand(), a.versionCommand())
+	root.AddCommand(
+		a.statusCommand(), a.planCommand(), a.waitCommand(), a.explainCommand(),
+		a.connectionsCommand(), a.countersCommand(),
+		a.probeCommand(),
+		a.checkCommand(),
+		a.reloadCommand(), a.reconcileCommand(), a.runCommand(), a.versionCommand(),
+	)
 	root.SetHelpCommand(helpCommand())
 	root.InitDefaultCompletionCmd()
 	// cobra's own shows the help for a shell that it does not know, and exits 0.

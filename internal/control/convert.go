@@ -129,6 +129,10 @@ func lastChange(events []reconcile.Event) *status.LastChange {
 
 func counters(c reconcile.Counters) status.Counters {
 	out := status.Counters{Rounds: c.Rounds, FullReads: c.FullReads, Overflows: c.Overflows, ReadErrors: c.ReadErrors, Kicks: c.Kicks}
+	if !c.LastOverflow.IsZero() {
+		at := utc(c.LastOverflow)
+		out.LastOverflow = &at
+	}
 	for _, n := range c.Changes {
 		out.Changes += n
 	}

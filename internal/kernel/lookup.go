@@ -1,10 +1,12 @@
 package kernel
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/subflowd/subflowd/internal/netstate"
 )
@@ -14,8 +16,12 @@ import (
 // thread's namespace. Nothing is sent. An error of the route itself, such as
 // ENETUNREACH, is wrapped. It needs no privilege, and may be called by any
 // goroutine.
-func Lookup(dst, from netip.Addr) (netstate.Route, error) {
-	o := &netlink.RouteGetOptions{}
+func Lookup(dst, from netip.Addr) (netstate.Route, error) { return LookupBound(dst, from, 0) }
+
+// LookupBound is Lookup for a socket that is also bound to a link
+// (SO_BINDTODEVICE in socket(7)); 0: to none.
+func LookupBound(dst, from netip.Addr, link int) (netstate.Route, error) {
+	o := &netlink.RouteGetOptions{OifIndex: link}
 	if from.IsValid() {
 		o.SrcAddr = from.AsSlice()
 	}
@@ -35,4 +41,26 @@ func Lookup(dst, from netip.Addr) (netstate.Route, error) {
 		r.Gateway, r.PrefSrc = r.Gateway.Unmap(), r.PrefSrc.Unmap()
 	}
 	return r, nil
+}
+
+// Dropped is the kernel's answer to the question whether packets that come in
+// by the link from the address from pass to the host's own address: nil, or the
+// error with which reverse path filtering (net.ipv4.conf.*.rp_filter, RFC 3704)
+// refuses their source, EXDEV and since Linux 6.13 EINVAL. Other errors are nil.
+// Nothing is sent, but the kernel logs a line where net.ipv4.conf.*.log_martians
+// is set.
+func Dropped(own, from netip.Addr, link string) error {
+	_, err := netlink.RouteGetWithOptions(own.AsSlice(), &netlink.RouteGetOptions{SrcAddr: from.AsSlice(), Iif: link})
+	if errors.Is(err, unix.EXDEV) || errors.Is(err, unix.EINVAL) {
+		return err
+	}
+	return nil
+}
+
+// Probe is an address outside for Lookup and Dropped, in the family.
+func Probe(f netstate.Family) netip.Addr {
+	if f == netstate.IPv6 {
+		return probe6
+	}
+	return probe4
 }

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"errors"
 	"slices"
 	"strings"
 
@@ -13,6 +14,12 @@ import (
 // fibRuleLen is the length of struct fib_rule_hdr, which has the fields of
 // struct rtmsg but for the action in the place of the type.
 const fibRuleLen = unix.SizeofRtMsg
+
+// ErrNoRules is the error of a kernel that has no policy routing, wrapped: no
+// table but main is asked, and a route for another one would land in main
+// (fib_new_table without CONFIG_IP_MULTIPLE_TABLES, include/net/ip_fib.h). So
+// nothing else is read.
+var ErrNoRules = errors.New("the kernel has no policy routing")
 
 // readRules reads the rules of both families, in the kernel's order. Rules
 // cannot be filtered by the kernel. A strict socket refuses a dump whose header
@@ -30,6 +37,9 @@ func (k *Kernel) readRules() error {
 				rules = append(rules, r)
 			}
 		})
+		if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.EAFNOSUPPORT) {
+			return ErrNoRules
+		}
 		if err != nil {
 			return err
 		}

@@ -46,6 +46,10 @@ func (a Addr) Usable() bool { return a.Flags&(AddrTentative|AddrDADFailed) == 0 
 // Deprecated tells whether the preferred lifetime of the address is over.
 func (a Addr) Deprecated() bool { return a.Flags&AddrDeprecated != 0 }
 
+// Temporary tells whether the address is one that the kernel made to be changed
+// soon (RFC 8981). IPv4 has none; the same bit means secondary there.
+func (a Addr) Temporary() bool { return a.Family() == IPv6 && a.Flags&AddrTemporary != 0 }
+
 var (
 	linkLocal4 = netip.MustParsePrefix("169.254.0.0/16")
 	thisNet4   = netip.MustParsePrefix("0.0.0.0/8")

@@ -123,9 +123,9 @@ func (b *builder) noEndpoint(u *uplink) string {
 // chooseAddress picks the address of a path that gets its endpoint. One that
 // exists stays, because replacing it closes subflows; else the kernel's own
 // choice for unbound traffic follows the host's settings for temporary,
-// secondary and preferred-source addresses. A unique-local one that was ready
-// before the global one, as the random delays of RFC 4862, section 5.4.2, have
-// it in half of all cases, does not stay: it reaches nobody outside.
+// secondary and preferred-source addresses. One that was only ready before its
+// better, as the random delays of RFC 4862, section 5.4.2, have it in half of
+// all cases, does not stay: see yields.
 func (b *builder) chooseAddress(u *uplink, eligible []netstate.Addr) (netip.Addr, string) {
 	preferred := b.snap.Preferred[u.key()]
 	if ip, ok := b.existing(u, eligible, preferred); ok {
@@ -162,10 +162,13 @@ func uniqueLocal(ip netip.Addr) bool { return ip.Is6() && netstate.Private(ip) }
 // as satisfied.
 func (b *builder) existing(u *uplink, eligible []netstate.Addr, preferred netip.Addr) (netip.Addr, bool) {
 	var ours, foreign netip.Addr
-	global := !uniqueLocal(preferred) && slices.ContainsFunc(eligible, func(a netstate.Addr) bool { return a.IP() == preferred })
+	find := func(ip netip.Addr) int {
+		return slices.IndexFunc(eligible, func(a netstate.Addr) bool { return a.IP() == ip })
+	}
+	best := find(preferred)
 	for _, e := range b.snap.Endpoints {
-		good := slices.ContainsFunc(eligible, func(a netstate.Addr) bool { return a.IP() == e.Addr && !a.Deprecated() })
-		if !good || e.Port != 0 || e.Link != u.Link || e.Flags&netstate.ImplicitFlag != 0 {
+		i := find(e.Addr)
+		if i < 0 || eligible[i].Deprecated() || e.Port != 0 || e.Link != u.Link || e.Flags&netstate.ImplicitFlag != 0 {
 			continue
 		}
 		switch {
@@ -173,7 +176,7 @@ func (b *builder) existing(u *uplink, eligible []netstate.Addr, preferred netip.
 			if !foreign.IsValid() || e.Addr == preferred {
 				foreign = e.Addr
 			}
-		case global && uniqueLocal(e.Addr):
+		case best >= 0 && yields(eligible[i], eligible[best]):
 		case !ours.IsValid() || e.Addr == preferred:
 			ours = e.Addr
 		}
@@ -182,6 +185,14 @@ func (b *builder) existing(u *uplink, eligible []netstate.Addr, preferred netip.
 		return ours, true
 	}
 	return foreign, foreign.IsValid()
+}
+
+// yields tells whether an address gives its endpoint up for the one that the
+// kernel prefers: a unique-local one, which reaches nobody outside, for a global
+// one; a stable one, which tells every server who the host is, for a temporary
+// one.
+func yields(a, preferred netstate.Addr) bool {
+	return uniqueLocal(a.IP()) && !uniqueLocal(preferred.IP()) || preferred.Temporary() && !a.Temporary()
 }
 
 // flags are the path manager's flags of one address; 0: it gets no endpoint. A

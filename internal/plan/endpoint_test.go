@@ -81,6 +81,16 @@ func TestAddressChoice(t *testing.T) {
 			want: "endpoint fd00::2 dev eth0 subflow",
 		},
 		{
+			name: "a stable one yields to a temporary one that came later", have: oneLink6 + "addr 2001:db8::2/64 dev eth0\naddr 2001:db8::3/64 dev eth0 temporary\npreferred 2001:db8::3 dev eth0\nendpoint 2001:db8::2 dev eth0 id 4 subflow",
+			mod:  owned(netstate.Endpoint{Addr: netip.MustParseAddr("2001:db8::2"), Link: 2, ID: 4}),
+			want: "endpoint 2001:db8::3 dev eth0 subflow",
+		},
+		{
+			name: "unless the host has use_tempaddr at 1", have: oneLink6 + "addr 2001:db8::2/64 dev eth0\naddr 2001:db8::3/64 dev eth0 temporary\npreferred 2001:db8::2 dev eth0\nendpoint 2001:db8::2 dev eth0 id 4 subflow",
+			mod:  owned(netstate.Endpoint{Addr: netip.MustParseAddr("2001:db8::2"), Link: 2, ID: 4}),
+			want: "endpoint 2001:db8::2 dev eth0 subflow",
+		},
+		{
 			name: "a foreign endpoint satisfies", have: oneLink + "addr 10.1.1.2/24 dev eth0\naddr 10.1.1.3/24 dev eth0\npreferred 10.1.1.2 dev eth0\nendpoint 10.1.1.3 dev eth0 id 9 signal",
 			want: "endpoint 10.1.1.3 dev eth0 subflow",
 		},

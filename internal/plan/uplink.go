@@ -130,8 +130,12 @@ func (b *builder) noDefault(u *uplink) string {
 	}) {
 		return "its only default routes are for certain sources (default from PREFIX), which choose the link by themselves"
 	}
-	return "no default route, and no gateway in the configuration or in a DHCP lease"
+	return NoDefaultRoute
 }
+
+// NoDefaultRoute is the reason of a link that would be a path if something said
+// where it leads.
+const NoDefaultRoute = "no default route, and no gateway in the configuration or in a DHCP lease"
 
 func portOf(l netstate.Link, n netstate.Names) string {
 	if l.PortKind == "" {

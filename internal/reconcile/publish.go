@@ -20,7 +20,9 @@ type findingKey struct{ code, object string }
 // publish makes a new view after a round.
 func (l *Loop) publish(r *round) {
 	if w, ok := l.o.Watcher.(interface{ Overflows() uint64 }); ok {
-		l.counters.Overflows = w.Overflows()
+		if n := w.Overflows(); n != l.counters.Overflows {
+			l.counters.Overflows, l.counters.LastOverflow = n, time.Now()
+		}
 	}
 	l.counters.Events = l.events.Load()
 	old := l.View()

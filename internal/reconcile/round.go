@@ -295,7 +295,7 @@ func (l *Loop) verify(r *round, left map[object]wish) {
 	l.fights.Settle(func(o object) bool {
 		_, held := l.held[o]
 		_, ok := left[o]
-		return held && ok
+		return held && (ok || l.replaces(o))
 	})
 	for o, f := range l.failures {
 		// A wish that changed deserves a fresh attempt.

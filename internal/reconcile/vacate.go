@@ -117,6 +117,11 @@ func (l *Loop) vacateOne(r *round, u diff.Unwanted, conns diff.ConnIndex, live m
 		g.look(now, v.Why, v.Blocking)
 		return false
 	}
+	if pause := l.replacePause(u, now); pause > 0 {
+		g.look(now, "another program undoes what replaces it", 0)
+		g.next = now.Add(pause)
+		return false
+	}
 	c := netstate.Change{Op: netstate.EndpointDelete, Endpoint: u.Endpoint, Reason: u.Reason}
 	begun := time.Now()
 	err := l.o.Kernel.Apply([]netstate.Change{c})[0]
@@ -129,6 +134,23 @@ func (l *Loop) vacateOne(r *round, u diff.Unwanted, conns diff.ConnIndex, live m
 	delete(l.lingers, lingerOf(u.Endpoint))
 	l.recorded(l.o.Record.Forget(u.Endpoint))
 	return true
+}
+
+// replacePause is how long an endpoint stays that another is to replace: as long
+// as a fight keeps that one from being added. Until then it serves.
+func (l *Loop) replacePause(u diff.Unwanted, now time.Time) time.Duration {
+	o := endpointObject(u.Endpoint.Addr)
+	if s, held := l.held[o]; !held || s.wish != l.wishes[o] || !l.replaces(o) {
+		return 0
+	}
+	return l.fights.Undone(o, now)
+}
+
+// replaces tells whether an endpoint has to go before what is wanted on its
+// address can come.
+func (l *Loop) replaces(o object) bool {
+	return o.kind == objectEndpoint && l.wishes[o] != 0 &&
+		slices.ContainsFunc(l.changes.Unwanted, func(u diff.Unwanted) bool { return u.Endpoint.Addr == o.addr })
 }
 
 // lingering lists what lingers, the oldest first.

@@ -34,7 +34,8 @@ type View struct {
 
 	LastRound Round
 	Counters  Counters
-	// Recent are the last changes that were made or failed, oldest first.
+	// Recent are the last changes that were made or failed, oldest first: those of
+	// the last round and some before.
 	Recent []Event
 }
 
@@ -84,16 +85,18 @@ type Round struct {
 
 // Counters count since the start of the loop.
 type Counters struct {
-	Rounds     uint64
-	Took       Durations // of the rounds
-	Events     uint64    // hints of what the kernel told
-	FullReads  uint64
-	Overflows  uint64 // events that were lost, each followed by a full read
-	ReadErrors uint64
-	Kicks      uint64                 // flags-0 kicks of idle connections
-	Closed     uint64                 // subflows that went around a VPN
-	Changes    map[netstate.Op]uint64 // that were made
-	Failures   map[netstate.Op]uint64
+	Rounds    uint64
+	Took      Durations // of the rounds
+	Events    uint64    // hints of what the kernel told
+	FullReads uint64
+	Overflows uint64 // events that were lost, each followed by a full read
+	// LastOverflow is when a round first knew of the last one; zero: there was none.
+	LastOverflow time.Time
+	ReadErrors   uint64
+	Kicks        uint64                 // flags-0 kicks of idle connections
+	Closed       uint64                 // subflows that went around a VPN
+	Changes      map[netstate.Op]uint64 // that were made
+	Failures     map[netstate.Op]uint64
 }
 
 // Durations is a histogram of durations.

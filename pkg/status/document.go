@@ -215,13 +215,15 @@ type LastChange struct {
 
 // Counters count since the daemon's start.
 type Counters struct {
-	Rounds     uint64 `json:"rounds"`
-	FullReads  uint64 `json:"full_reads"`
-	Overflows  uint64 `json:"overflows"` // lost notifications, each followed by a full read
-	ReadErrors uint64 `json:"read_errors"`
-	Changes    uint64 `json:"changes"`
-	Failures   uint64 `json:"failures"`
-	Kicks      uint64 `json:"kicks"` // idle connections that were offered a path late
+	Rounds    uint64 `json:"rounds"`
+	FullReads uint64 `json:"full_reads"`
+	Overflows uint64 `json:"overflows"` // lost notifications, each followed by a full read
+	// LastOverflow is when the last of them was noticed; absent: there was none.
+	LastOverflow *time.Time `json:"last_overflow,omitempty"`
+	ReadErrors   uint64     `json:"read_errors"`
+	Changes      uint64     `json:"changes"`
+	Failures     uint64     `json:"failures"`
+	Kicks        uint64     `json:"kicks"` // idle connections that were offered a path late
 }
 
 // Links are the names of the distinct links among the live paths, in order of

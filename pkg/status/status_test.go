@@ -12,7 +12,7 @@ import (
 )
 
 // documents are all that is ever sent.
-var documents = []any{Document{}, Plan{}, Reconciled{}, Reloaded{}, Explanation{}, Waited{}, Version{}, Failure{}}
+var documents = []any{Document{}, Plan{}, Reconciled{}, Reloaded{}, Explanation{}, Waited{}, Version{}, Failure{}, Connections{}, KernelCounters{}, Checked{}, ProbeReport{}}
 
 // fill sets every field to something that is not its zero value.
 func fillValue(v reflect.Value) {

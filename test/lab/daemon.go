@@ -208,7 +208,7 @@ func build(name string) (string, error) {
 		cache = filepath.Join(os.TempDir(), fmt.Sprintf("subflowd-%d", os.Getuid()))
 	}
 	// git refuses to look at another user's clone, and stamping the version would fail with it.
-	args, variant, env := []string{"build", "-buildvcs=false"}, "plain", os.Environ()
+	args, variant, env := []string{"build", "-buildvcs=false", "-tags", "runtimesignals", "-ldflags", "-checklinkname=0"}, "plain", os.Environ()
 	if os.Getenv("SUBFLOW_RACE") == "1" {
 		args, variant, env = append(args, "-race"), "race", append(env, "CGO_ENABLED=1")
 	}

@@ -1,0 +1,168 @@
+package check
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/subflowd/subflowd/internal/netstate"
+	"github.com/subflowd/subflowd/internal/plan"
+)
+
+// kernel looks at what was built in and switched on. Multipath TCP itself is
+// judged by plan.
+func (l *looker) kernel() {
+	if l.NoPolicyRouting {
+		l.find(plan.Error, "no-policy-routing", "kernel", "has no policy routing",
+			"use a kernel built with CONFIG_IP_MULTIPLE_TABLES=y and CONFIG_IPV6_MULTIPLE_TABLES=y", "ip rule: Operation not supported")
+	}
+}
+
+// limits compares the limits with what the plan wants, or in mode "keep" with
+// what the endpoints need.
+func (l *looker) limits() {
+	if !l.Snapshot.MPTCP.Present || l.guarded() {
+		return
+	}
+	have := l.Snapshot.Limits
+	want := have
+	if l.Plan.Limits != nil {
+		want = *l.Plan.Limits
+	} else {
+		want.Subflows = max(have.Subflows, l.neededSubflows())
+	}
+	severity := plan.Info
+	switch {
+	case have.Subflows == 0:
+		severity = plan.Error
+		want.Subflows = max(want.Subflows, 1)
+	case have.Subflows < want.Subflows:
+		severity = plan.Warning
+	case have.AddAddrAccepted >= want.AddAddrAccepted:
+		return
+	}
+	l.find(severity, "limits-low", "limits", fmt.Sprintf("are %s and should be %s", have, want),
+		"ip mptcp limits set "+want.Text(), "ip mptcp limits: "+have.Text())
+}
+
+// neededSubflows is how many further subflows one connection needs to use every
+// endpoint: the first subflow uses one.
+func (l *looker) neededSubflows() uint32 {
+	n := 0
+	for _, e := range l.Snapshot.Endpoints {
+		if e.Flags&netstate.ImplicitFlag == 0 && e.Flags&(netstate.SignalFlag|netstate.SubflowFlag) != 0 {
+			n++
+		}
+	}
+	return uint32(max(n-1, 1))
+}
+
+// filters reports addresses for which the kernel itself says that it drops.
+func (l *looker) filters() {
+	for _, f := range l.Filtered {
+		key := "net.ipv4.conf." + f.Link + ".rp_filter"
+		l.find(plan.Error, "rp-filter", f.Addr.String(),
+			"is on "+f.Link+", and what arrives there for it from outside is dropped: strict reverse path filtering, and no route back by this link",
+			"sysctl -w "+key+"=2",
+			fmt.Sprintf("ip route get %s from %s iif %s: %s", f.Addr, f.From, f.Link, f.Text),
+			fmt.Sprintf("net.ipv4.conf.all.rp_filter = %s, %s = %s", l.Sysctls[conf4("all", "rp_filter")], key, l.Sysctls[conf4(f.Link, "rp_filter")]))
+	}
+}
+
+func conf4(link, key string) string { return "net/ipv4/conf/" + link + "/" + key }
+func conf6(link, key string) string { return "net/ipv6/conf/" + link + "/" + key }
+
+// number is a sysctl's value; false: the kernel does not have it, or it was not
+// seen.
+func (l *looker) number(path string) (int, bool) {
+	v, err := strconv.Atoi(strings.TrimSpace(l.Sysctls[path]))
+	return v, err == nil
+}
+
+// highest4 is what holds for a link where the kernel takes the larger of the
+// link's value and that of "all" (IN_DEV_MAXCONF, IN_DEV_ORCONF in
+// linux/inetdevice.h).
+func (l *looker) highest4(link, key string) int {
+	a, _ := l.number(conf4("all", key))
+	b, _ := l.number(conf4(link, key))
+	return max(a, b)
+}
+
+// neighbours looks for links in one IPv4 subnet that answer ARP for each other.
+func (l *looker) neighbours() {
+	links := map[netip.Prefix][]string{}
+	var order []netip.Prefix
+	for _, a := range l.Snapshot.Addrs {
+		link, ok := l.Snapshot.LinkByIndex(a.Link)
+		if !ok || a.Family() != netstate.IPv4 || a.Local.IsSingleIP() || !netstate.Routable(a.IP()) || link.Loopback() || link.Master != 0 ||
+			!link.Up() || !link.Carrier() || link.Flags&(netstate.FlagNoARP|netstate.FlagP2P) != 0 {
+			continue
+		}
+		p := a.Local.Masked()
+		if links[p] == nil {
+			order = append(order, p)
+		}
+		if !slices.Contains(links[p], link.Name) {
+			links[p] = append(links[p], link.Name)
+		}
+	}
+	for _, p := range order {
+		both := links[p]
+		if len(both) < 2 || !slices.ContainsFunc(both, l.answersForOthers) {
+			continue
+		}
+		names := strings.Join(both, ", ")
+		l.find(plan.Warning, "arp-flux", names, "are in one subnet, and answer ARP for each other's address",
+			"sysctl -w net.ipv4.conf.all.arp_filter=1",
+			p.String()+" is on "+names, "net.ipv4.conf: arp_filter, arp_ignore and rp_filter let both answer")
+	}
+}
+
+// answersForOthers tells whether a link answers ARP for addresses of others.
+// Strict reverse path filtering and arp_filter ask the routes, which know the
+// right link by source rules; arp_ignore looks at the link's addresses alone.
+func (l *looker) answersForOthers(link string) bool {
+	return l.highest4(link, "arp_filter") == 0 && l.highest4(link, "arp_ignore") == 0 && l.highest4(link, "rp_filter") != 1
+}
+
+// routers looks at links by which the host goes outside and which forward: with
+// accept_ra at 1 they take no advertisements (ipv6_accept_ra, linux/ipv6.h).
+func (l *looker) routers() {
+	for _, p := range l.Plan.Paths {
+		forwarding, _ := l.number(conf6(p.Name, "forwarding"))
+		accept, seen := l.number(conf6(p.Name, "accept_ra"))
+		off, _ := l.number(conf6(p.Name, "disable_ipv6"))
+		if !seen || forwarding == 0 || accept != 1 || off != 0 || l.staticDefault6(p.Link) {
+			continue
+		}
+		l.find(plan.Warning, "accept-ra", p.Name, "forwards IPv6 and takes no router advertisements",
+			"sysctl -w net.ipv6.conf."+p.Name+".accept_ra=2",
+			fmt.Sprintf("net.ipv6.conf.%s.forwarding = %d, accept_ra = %d", p.Name, forwarding, accept))
+	}
+}
+
+// staticDefault6 tells whether a link has an IPv6 default route that needs no
+// advertisements of the kernel's own.
+func (l *looker) staticDefault6(link int) bool {
+	return slices.ContainsFunc(l.Snapshot.Routes, func(r netstate.Route) bool {
+		return r.Family == netstate.IPv6 && r.Link == link && r.Default() && r.Table == netstate.TableMain && r.ExpiresIn == 0 &&
+			r.Protocol != netstate.ProtoRA && r.Protocol != netstate.ProtoKernel
+	})
+}
+
+// nexthops looks for routes that show neither device nor gateway.
+func (l *looker) nexthops() {
+	mode, seen := l.number("net/ipv4/nexthop_compat_mode")
+	if !seen || mode != 0 {
+		return
+	}
+	for _, r := range l.Snapshot.Routes {
+		if r.NexthopID != 0 {
+			l.find(plan.Info, "nexthop-compat", "routes", "use nexthop objects, and net.ipv4.nexthop_compat_mode is 0",
+				"sysctl -w net.ipv4.nexthop_compat_mode=1", "ip route: "+r.Text(l.names)+" nhid "+strconv.FormatUint(uint64(r.NexthopID), 10))
+			return
+		}
+	}
+}

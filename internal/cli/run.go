@@ -1,0 +1,72 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"github.com/spf13/cobra"
+
+	"github.com/subflowd/subflowd/internal/run"
+)
+
+// Exit codes of run, as those of env(1).
+const (
+	exitRunFailed  = 125 // run itself
+	exitCannotExec = 126
+	exitNotFound   = 127
+)
+
+func (a *app) runCommand() *cobra.Command {
+	var quiet bool
+	cmd := &cobra.Command{
+		Use:   "run [--quiet] [--] COMMAND [ARGUMENT]...",
+		Short: "start a program with Multipath TCP instead of TCP",
+		Long: `Executes COMMAND. Every TCP socket that it or a child of it makes is an MPTCP one;
+the program need not know, and may be static. It takes over the process, with
+its number, terminal, signals, environment and open files.
+
+A seccomp filter hands each socket(2) call for TCP to a supervisor, a process
+that ends with the last one that carries the filter. Calls go on as plain TCP
+where Multipath TCP is off, and in a process that has changed to another
+control group, or to a network namespace that the supervisor may not enter.
+
+Without CAP_SYS_ADMIN the program gets no_new_privs: set-user-ID programs that
+it starts, as sudo, run without their privileges. 32-bit programs that use
+socketcall(2) keep plain TCP.
+
+Exit status: the program's own; 125 run itself failed; 126 COMMAND cannot be
+executed; 127 it is not there.`,
+		Example: `  subflowctl run -- curl -O https://example.org/file
+  subflowctl run iperf3 -s`,
+		RunE: func(_ *cobra.Command, args []string) error { return a.run(args, quiet) },
+	}
+	cmd.Flags().SetInterspersed(false) // what follows COMMAND is its own
+	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "no warning when the program will use plain TCP")
+	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		return &exitError{code: exitRunFailed, err: err, remedy: "see subflowctl help run"}
+	})
+	return cmd
+}
+
+func (a *app) run(args []string, quiet bool) error {
+	if len(args) == 0 {
+		return &exitError{code: exitRunFailed, err: errors.New("run wants a command"), remedy: "see subflowctl help run"}
+	}
+	p := run.Program{Args: args, Env: a.environ}
+	if !quiet {
+		p.Warn = func(err error) { fmt.Fprintf(a.stderr, "subflowctl: %s\n", clean(err.Error())) }
+	}
+	var err error
+	if p.Path, err = run.Look(args[0], p.Env); err == nil {
+		err = run.Exec(p)
+	}
+	var lost *run.SupervisorError
+	switch {
+	case errors.As(err, &lost):
+		return &exitError{code: exitRunFailed, err: err}
+	case errors.Is(err, fs.ErrNotExist):
+		return &exitError{code: exitNotFound, err: err}
+	}
+	return &exitError{code: exitCannotExec, err: err}
+}

@@ -1,0 +1,193 @@
+// Package supervise answers the socket calls of programs that carry the filter
+// of package filter: with an MPTCP socket, or by letting the call go on.
+package supervise
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+
+	"golang.org/x/sys/unix"
+)
+
+// Supervisor answers on one listener. It is for one thread.
+type Supervisor struct {
+	listener listener
+	look     lookFunc
+	self     identity
+	here     namespace // of the thread
+	homeFile int       // its own namespace
+	home     namespace
+	twoSteps bool // the kernel has no SECCOMP_ADDFD_FLAG_SEND
+}
+
+var errOther = errors.New("it would not be the program's own socket")
+
+// New prepares a supervisor. It fails where /proc is missing: without it the
+// namespaces of callers cannot be told.
+func New() (*Supervisor, error) {
+	s := &Supervisor{look: lookBy()}
+	var err error
+	if s.self, err = s.look(os.Getpid()); err != nil {
+		return nil, err
+	}
+	const own = "/proc/thread-self/ns/net"
+	if s.home, err = namespaceAt(own); err != nil {
+		return nil, err
+	}
+	s.here = s.home
+	if s.homeFile, err = unix.Open(own, unix.O_RDONLY|unix.O_CLOEXEC, 0); err != nil {
+		return nil, fmt.Errorf("open %s: %w", own, err)
+	}
+	return s, nil
+}
+
+// Serve answers until no process carries the filter any more, which the kernel
+// tells by POLLHUP (5.9). A process serves once: what waits for a call in an
+// old kernel cannot be told of the end, and ends with the process.
+func (s *Supervisor) Serve(fd int) error {
+	s.listener = listener(fd)
+	s.listener.wakeOnSameCPU()
+	end := make(chan error, 2)
+	go func() { end <- s.listener.unused() }()
+	go func() {
+		runtime.LockOSThread()
+		for {
+			if err := s.next(); err != nil {
+				end <- err
+				return
+			}
+		}
+	}()
+	return <-end
+}
+
+// next answers one call. Whatever keeps it from an MPTCP socket, MPTCP switched
+// off as well as descriptors running out, lets the call go on, and the kernel
+// tell the program.
+func (s *Supervisor) next() error {
+	var n notification
+	err := s.listener.receive(&n)
+	switch {
+	case gone(err) || errors.Is(err, unix.EINTR):
+		return nil
+	case err != nil:
+		return fmt.Errorf("receive system call: %w", err)
+	}
+	fd, err := s.socket(&n)
+	if err == nil {
+		err = s.give(n.id, fd, uint32(n.args[1])&unix.SOCK_CLOEXEC != 0)
+		unix.Close(fd)
+	}
+	if err != nil {
+		_ = s.listener.goOn(n.id)
+	}
+	return nil
+}
+
+// gone tells that a call waits no more: a signal, a kill. That is as good as
+// answered.
+func gone(err error) bool { return errors.Is(err, unix.ENOENT) }
+
+// give ends the call with fd as its result.
+func (s *Supervisor) give(id uint64, fd int, cloexec bool) error {
+	if !s.twoSteps {
+		_, err := s.listener.add(id, fd, unix.SECCOMP_ADDFD_FLAG_SEND, cloexec)
+		if err == nil || gone(err) {
+			return nil
+		}
+		if !errors.Is(err, unix.EINVAL) {
+			return err
+		}
+		s.twoSteps = true
+	}
+	there, err := s.listener.add(id, fd, 0, cloexec)
+	if err == nil {
+		err = s.listener.finish(id, there)
+	}
+	if gone(err) {
+		return nil
+	}
+	return err
+}
+
+// socket makes the socket that the caller would have made itself.
+func (s *Supervisor) socket(n *notification) (int, error) {
+	tid := int(n.pid)
+	if tid == 0 {
+		return -1, errOther
+	}
+	who, err := s.look(tid)
+	if err != nil {
+		return -1, err
+	}
+	if who.cgroup != s.self.cgroup {
+		// Somebody may have moved this process too.
+		if s.self, err = s.look(os.Getpid()); err != nil {
+			return -1, err
+		}
+		if who.cgroup != s.self.cgroup {
+			return -1, errOther
+		}
+	}
+	where, err := namespaceAt(namespacePath(tid))
+	if err != nil {
+		return -1, err
+	}
+	if where != s.here {
+		if err := s.enter(n, where); err != nil {
+			return -1, err
+		}
+		// A namespace lives as long as a process is in it.
+		defer s.leave()
+	}
+	kind := unix.SOCK_STREAM | unix.SOCK_CLOEXEC | int(uint32(n.args[1]))&unix.SOCK_NONBLOCK
+	return s.as(who, func() (int, error) {
+		return unix.Socket(int(uint32(n.args[0])), kind, unix.IPPROTO_MPTCP)
+	})
+}
+
+// enter changes to the caller's namespace, which takes CAP_SYS_ADMIN in it.
+func (s *Supervisor) enter(n *notification, where namespace) error {
+	fd, err := unix.Open(namespacePath(int(n.pid)), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if !s.listener.valid(n.id) {
+		return unix.ENOENT
+	}
+	if err := unix.Setns(fd, unix.CLONE_NEWNET); err != nil {
+		return err
+	}
+	s.here = where
+	return nil
+}
+
+func (s *Supervisor) leave() {
+	if unix.Setns(s.homeFile, unix.CLONE_NEWNET) == nil {
+		s.here = s.home
+	}
+}
+
+// as calls open with the caller's user and group, where they are not the
+// supervisor's: firewalls look at those of the socket's file.
+func (s *Supervisor) as(who identity, open func() (int, error)) (int, error) {
+	if who.uid == s.self.uid && who.gid == s.self.gid {
+		return open()
+	}
+	defer func() {
+		_, _ = unix.SetfsuidRetUid(s.self.uid)
+		_, _ = unix.SetfsgidRetGid(s.self.gid)
+	}()
+	_, _ = unix.SetfsgidRetGid(who.gid)
+	_, _ = unix.SetfsuidRetUid(who.uid)
+	// They return the value before, and never an error: asking tells.
+	uid, _ := unix.SetfsuidRetUid(-1)
+	gid, _ := unix.SetfsgidRetGid(-1)
+	if uid != who.uid || gid != who.gid {
+		return -1, errOther
+	}
+	return open()
+}
