@@ -35,7 +35,7 @@ func (d *decoder) hint(h header, b []byte) (hints netstate.Hints, ok bool) {
 		return d.route(h, b)
 	case unix.RTM_NEWRULE, unix.RTM_DELRULE:
 		r, ok := decodeRule(b)
-		return netstate.Hints{Kinds: netstate.KindRules, Reason: "rule " + verb(h.typ == unix.RTM_DELRULE) + ": " + r.Text()}, ok
+		return netstate.Hints{Kinds: netstate.KindRules, Family: r.Family, Reason: "rule " + verb(h.typ == unix.RTM_DELRULE) + ": " + r.Text()}, ok
 	case unix.RTM_NEWNEXTHOP, unix.RTM_DELNEXTHOP:
 		// Its IPv4 routes go with a nexthop object, and no route event is sent.
 		d.main.touched.Store(true)
@@ -113,7 +113,7 @@ func (d *decoder) addr(typ uint16, b []byte) (netstate.Hints, bool) {
 		d.main.flushes.Store(true)
 	}
 	return netstate.Hints{
-		Kinds: kinds, Links: only(a.Link), Lazy: a.IP().IsLinkLocalUnicast() && d.idle(only(a.Link)),
+		Kinds: kinds, Links: only(a.Link), Family: a.Family(), Lazy: a.IP().IsLinkLocalUnicast() && d.idle(only(a.Link)),
 		Reason: "address " + a.IP().String() + what + d.names().Name(a.Link),
 	}, true
 }
@@ -145,7 +145,7 @@ func (d *decoder) route(h header, b []byte) (netstate.Hints, bool) {
 		links = nil // an error route: any link
 	}
 	return netstate.Hints{
-		Kinds: netstate.KindRoutes, Links: links, Lazy: links != nil && linkLocal(r) && d.idle(links),
+		Kinds: netstate.KindRoutes, Links: links, Family: r.Family, Lazy: links != nil && linkLocal(r) && d.idle(links),
 		Reason: "route " + verb(h.typ == unix.RTM_DELROUTE) + ": " + describeRoute(r, *d.names()),
 	}, true
 }

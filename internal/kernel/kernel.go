@@ -135,7 +135,7 @@ func (k *Kernel) Refresh(h netstate.Hints) (*netstate.Snapshot, error) {
 	k.due.Merge(h)
 	h = k.due
 	if h.Full {
-		h.Kinds, h.Links = netstate.KindAll, nil
+		h.Kinds, h.Links, h.Family = netstate.KindAll, nil, 0
 	}
 	if err := k.read(h); err != nil {
 		k.due.Merge(h)
@@ -161,6 +161,7 @@ func (k *Kernel) read(h netstate.Hints) error {
 	// takes IPv4 routes of every table along, without an event for them.
 	if h.Kinds&netstate.KindLinks != 0 {
 		h.Kinds |= netstate.KindAddrs
+		h.Family = 0
 	}
 	if err := k.awaitFlush(h.Full); err != nil {
 		return fmt.Errorf("wait for a change to end: %w", err)
@@ -171,8 +172,8 @@ func (k *Kernel) read(h netstate.Hints) error {
 		read func() error
 	}{
 		{netstate.KindLinks, "links", func() error { return k.readLinks(h.Links) }},
-		{netstate.KindAddrs, "addresses", func() error { return k.readAddrs(h.Links) }},
-		{netstate.KindRules, "rules", k.readRules},
+		{netstate.KindAddrs, "addresses", func() error { return k.readAddrs(h.Links, h.Family) }},
+		{netstate.KindRules, "rules", func() error { return k.readRules(h.Family) }},
 		{netstate.KindLinks | netstate.KindAddrs | netstate.KindRoutes | netstate.KindRules, "routes", func() error { return k.readRoutes(h) }},
 		{netstate.KindAll, "preferred sources", func() error { return k.readPreferred(h) }},
 		{netstate.KindAll, "outbound links", func() error { return k.readOutbound(h) }},

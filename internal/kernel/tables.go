@@ -121,7 +121,7 @@ func (k *Kernel) readTables(h netstate.Hints, touched bool, strays map[tableID]s
 			known = false
 		}
 		_, named := h.Links[path]
-		again := all && (path == 0 || h.Links == nil || named || dependsOn(old, path, h.Links))
+		again := all && (h.Family == 0 || h.Family == id.family) && (path == 0 || h.Links == nil || named || dependsOn(old, path, h.Links))
 		if known && (!again || k.main.seen[id] > manyRoutes && !touched) {
 			list := events[id]
 			if len(list) == 0 {
