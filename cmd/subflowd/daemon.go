@@ -23,6 +23,7 @@ import (
 	"github.com/subflowd/subflowd/internal/netstate"
 	"github.com/subflowd/subflowd/internal/notify"
 	"github.com/subflowd/subflowd/internal/plan"
+	"github.com/subflowd/subflowd/internal/probe"
 	"github.com/subflowd/subflowd/internal/reconcile"
 	"github.com/subflowd/subflowd/internal/record"
 	"github.com/subflowd/subflowd/internal/version"
@@ -42,8 +43,9 @@ type daemon struct {
 	cookie  uint64
 	hup     chan os.Signal
 	// notes are findings of the start, for the status.
-	notes []plan.Finding
-	port  *metrics.Listener // while serving
+	notes  []plan.Finding
+	port   *metrics.Listener // while serving
+	prober *probe.Prober     // while serving
 }
 
 // start takes the lock and opens the kernel and the record. A conflictsError
@@ -172,7 +174,10 @@ func (d *daemon) serve() int {
 	o.OnConfig = func(c config.Config, owned netstate.Ownership) { d.kernel.Configure(numbers(c, owned)) }
 	l := d.loop(o)
 	d.leases.Again = func() { l.Hint(netstate.Hints{Kinds: netstate.KindAddrs, Reason: "DHCP lease may be there"}) }
-	scrape := metrics.New(metrics.Source{View: l.View, State: control.State, Counters: mptcp.ReadCounters, Traffic: metrics.ReadTraffic})
+	d.prober = newProber(l)
+	scrape := metrics.New(metrics.Source{
+		View: l.View, State: control.State, Counters: mptcp.ReadCounters, Traffic: metrics.ReadTraffic, Probe: d.prober.Status,
+	})
 	d.port = metrics.NewListener(scrape, func(addr string, err error) { metricsReport(l, addr, err) })
 	defer d.port.Close()
 	c, files := d.running.now()
@@ -181,6 +186,8 @@ func (d *daemon) serve() int {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	d.port.Set(c.Metrics.Listen)
+	d.prober.Configure(c.Probe)
+	wg.Go(func() { d.prober.Run(ctx) })
 	wg.Go(func() { d.control(ctx, l, scrape) })
 	wg.Go(func() {
 		for {
@@ -206,6 +213,7 @@ func (d *daemon) control(ctx context.Context, l *reconcile.Loop, scrape http.Han
 			About:  func() status.Daemon { return d.about(l) },
 			Load:   func(ctx context.Context) control.Loaded { return d.reload(ctx, l) },
 			Lookup: kernel.Lookup,
+			Probe:  d.prober.Status,
 		}
 		err = control.New(control.FromLoop(l, host), control.Options{Log: d.log, Metrics: scrape}).Serve(ctx, listener)
 	}

@@ -88,6 +88,7 @@ func (d *daemon) reload(ctx context.Context, l *reconcile.Loop) control.Loaded {
 	}
 	d.running.set(c, files)
 	d.port.Set(c.Metrics.Listen)
+	d.prober.Configure(c.Probe)
 	l.Retract(codeRejected, object)
 	d.log.Info("configuration loaded", zap.Strings("config", files))
 	// Whoever waits for the reload waits for its effect. It comes all the same

@@ -13,13 +13,13 @@ import (
 const maxLines = 400
 
 var (
-	pure = []string{"internal/netstate", "internal/plan", "internal/diff", "internal/check"}
+	pure = []string{"internal/netstate", "internal/health", "internal/plan", "internal/diff", "internal/check"}
 
 	// What a pure package may import: nothing here reads a clock, a file, a socket or the environment, or writes anywhere.
 	pureImports = []string{
 		"bytes", "cmp", "encoding/binary", "encoding/hex", "errors", "fmt", "hash/fnv", "iter", "maps", "math", "math/bits",
 		"net/netip", "path", "regexp", "slices", "sort", "strconv", "strings", "time", "unicode", "unicode/utf8",
-		Module + "/internal/netstate", Module + "/internal/plan", Module + "/internal/diff",
+		Module + "/internal/netstate", Module + "/internal/health", Module + "/internal/plan", Module + "/internal/diff",
 	}
 	clock = []string{"After", "AfterFunc", "Local", "LoadLocation", "NewTicker", "NewTimer", "Now", "Since", "Sleep", "Tick", "Until"}
 	// fmt's Print functions write, its Scan functions read; the F variants need a writer that the caller has.
@@ -41,7 +41,7 @@ var (
 
 var rules = []rule{
 	{
-		name: "pure", why: "netstate, plan, diff and check decide from their arguments alone, so that every decision can be replayed in a table test",
+		name: "pure", why: "netstate, health, plan, diff and check decide from their arguments alone, so that every decision can be replayed in a table test",
 		check: func(f *file) []string {
 			if !f.under(pure...) {
 				return nil

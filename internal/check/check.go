@@ -33,9 +33,12 @@ type Facts struct {
 	// NoPolicyRouting: the kernel has no rules, and nothing of the snapshot could
 	// be read.
 	NoPolicyRouting bool
-	Snapshot        *netstate.Snapshot // never nil
-	Plan            *plan.Plan         // of Snapshot and Config; never nil
-	Changes         diff.Changes       // from Snapshot to Plan
+	// HiddenPathManager: endpoints and limits may not be read, and Snapshot says
+	// nothing of Multipath TCP.
+	HiddenPathManager bool
+	Snapshot          *netstate.Snapshot // never nil
+	Plan              *plan.Plan         // of Snapshot and Config; never nil
+	Changes           diff.Changes       // from Snapshot to Plan
 	// Conflicts are the numbers of the configuration that others use, as
 	// config.Conflicts tells.
 	Conflicts []string

@@ -14,6 +14,10 @@ const (
 	fewJoins    = 3 // joins that were not answered, likewise
 )
 
+// many tells whether a tenth or more went wrong. Since the namespace was made
+// single cases may have had any reason: a join that came late, a port scan.
+func many(wrong, all uint64) bool { return wrong > 0 && wrong*10 >= all }
+
 // counters reads what the counters (net/mptcp/mib.c) tell of the network and of
 // peers since the namespace was made.
 func (l *looker) counters() {
@@ -22,49 +26,39 @@ func (l *looker) counters() {
 	tx, rx := l.Counters["MPJoinSynTx"], l.Counters["MPJoinSynAckRx"]
 	if lost := tx - min(rx, tx); lost >= fewJoins && lost*2 > tx {
 		l.find(plan.Warning, "joins-unanswered", "peers", fmt.Sprintf("answered %d of %d further subflows", rx, tx),
-			"subflowctl explain SERVER; tcpdump -ni LINK 'tcp[tcpflags] & tcp-syn != 0'", l.values([]string{"MPJoinSynTx", "MPJoinSynAckRx"})...)
+			"subflowctl probe SERVER", l.values("MPJoinSynTx", "MPJoinSynAckRx"))
 	}
-	for _, c := range counted {
-		if seen := l.nonZero(c.names...); len(seen) > 0 {
-			l.report(Finding{Finding: c.finding, Evidence: seen})
-		}
+	changed := []string{"DataCsumErr", "DSSCorruptionFallback", "DSSCorruptionReset", "DSSNoMatchTCP", "MPFailTx", "MPFailRx", "InfiniteMapRx"}
+	if l.sum(changed) > 0 {
+		l.find(plan.Warning, "middlebox-changes", "network", "something on the way changed what MPTCP connections carried",
+			"sysctl -w net.mptcp.checksum_enabled=1 (on both ends: changes are found before they do harm)", l.nonZero(changed))
 	}
-}
-
-// counted are findings that hold as soon as one of the counters is not zero.
-var counted = []struct {
-	finding plan.Finding
-	names   []string
-}{
-	{plan.Finding{
-		Code: "middlebox-changes", Severity: plan.Warning, Object: "network", Text: "something on the way changed what MPTCP connections carried",
-		Remedy: "sysctl -w net.mptcp.checksum_enabled=1 (on both ends: changes are found before they do harm)",
-	}, []string{"DataCsumErr", "DSSCorruptionFallback", "DSSCorruptionReset", "DSSNoMatchTCP", "MPFailTx", "MPFailRx", "InfiniteMapRx"}},
-	{plan.Finding{
-		Code: "joins-refused", Severity: plan.Warning, Object: "kernel", Text: "refused further subflows that peers asked for",
-		Remedy: "ip mptcp limits show (too low on this side?); behind a load balancer all subflows must reach the same host",
-	}, []string{"MPJoinRejected", "MPJoinNoTokenFound", "MPJoinAckHMacFailure", "MPJoinSynAckHMacFailure"}},
-	{plan.Finding{
-		Code: "joins-failed", Severity: plan.Info, Object: "kernel", Text: "could not begin further subflows: their address or route was missing",
-		Remedy: "nstat -az 'MPTcpExtMPJoinSynTx*' (a fault only while they grow)",
-	}, []string{"MPJoinSynTxCreatSkErr", "MPJoinSynTxBindErr", "MPJoinSynTxConnectErr"}},
+	refused := []string{"MPJoinRejected", "MPJoinNoTokenFound", "MPJoinAckHMacFailure", "MPJoinSynAckHMacFailure"}
+	if asked := l.Counters["MPJoinSynRx"]; many(l.sum(refused), asked) {
+		l.find(plan.Warning, "joins-refused", "kernel", "refused further subflows that peers asked for",
+			"ip mptcp limits show (too low on this side?); behind a load balancer all subflows must reach the same host",
+			l.nonZero(refused), l.values("MPJoinSynRx"))
+	}
+	failed := []string{"MPJoinSynTxCreatSkErr", "MPJoinSynTxBindErr", "MPJoinSynTxConnectErr"}
+	if many(l.sum(failed), l.sum(failed)+tx) {
+		l.find(plan.Info, "joins-failed", "kernel", "could not begin further subflows: their address or route was missing",
+			"nstat -az 'MPTcpExtMPJoinSynTx*' (a fault only while they grow)", l.nonZero(failed))
+	}
 }
 
 // stripped tells of options that were lost on the way. A server that answers
 // without them may know none; that no server at all knows them is unlikely.
 func (l *looker) stripped() {
 	tx, rx := l.Counters["MPCapableSYNTX"], l.Counters["MPCapableSYNACKRX"]
-	var text string
-	switch {
-	case l.Counters["MPCapableFallbackACK"] > 0:
-		text = "something on the way to this host removes MPTCP options: connections began with them and went on without"
+	switch lost := l.Counters["MPCapableFallbackACK"]; {
+	case many(lost, l.Counters["MPCapableSYNRX"]):
+		l.find(plan.Warning, "middlebox-strips", "network", "something on the way to this host removes MPTCP options: connections began with them and went on without",
+			"subflowctl probe --serve, and subflowctl probe on a client", l.values("MPCapableSYNRX", "MPCapableFallbackACK"))
 	case tx >= fewAttempts && rx == 0:
-		text = fmt.Sprintf("none of %d connections that offered MPTCP got an answer with it: the servers know none, or something on the way removes it", tx)
-	default:
-		return
+		l.find(plan.Warning, "middlebox-strips", "network",
+			fmt.Sprintf("none of %d connections that offered MPTCP got an answer with it: the servers know none, or something on the way removes it", tx),
+			"subflowctl probe SERVER (one that is known to speak MPTCP)", l.values("MPCapableSYNTX", "MPCapableSYNACKRX"))
 	}
-	l.find(plan.Warning, "middlebox-strips", "network", text, "try a server that is known to speak MPTCP over each link",
-		l.values([]string{"MPCapableFallbackACK", "MPCapableSYNTX", "MPCapableSYNACKRX"})...)
 }
 
 // blackhole tells that the kernel met a network that drops MPTCP's first
@@ -77,7 +71,7 @@ func (l *looker) blackhole() {
 	if n == 0 {
 		return
 	}
-	evidence := l.nonZero("Blackhole", "MPCapableSYNTXDrop", "MPCapableSYNTXDisabled")
+	evidence := []string{l.nonZero([]string{"Blackhole", "MPCapableSYNTXDrop", "MPCapableSYNTXDisabled"})}
 	if seen {
 		evidence = append(evidence, fmt.Sprintf("net.mptcp.blackhole_timeout = %d", timeout))
 	}
@@ -85,19 +79,22 @@ func (l *looker) blackhole() {
 		fmt.Sprintf("sysctl -w net.mptcp.blackhole_timeout=%d (offers MPTCP again at once; 0 for always)", timeout), evidence...)
 }
 
-// nonZero is one line of evidence with the counters that are not zero, nil where
-// all are.
-func (l *looker) nonZero(names ...string) []string {
-	return l.values(slices.DeleteFunc(slices.Clone(names), func(n string) bool { return l.Counters[n] == 0 }))
+func (l *looker) sum(names []string) (n uint64) {
+	for _, name := range names {
+		n += l.Counters[name]
+	}
+	return n
 }
 
-func (l *looker) values(names []string) []string {
-	if len(names) == 0 {
-		return nil
-	}
+// nonZero is evidence with those of the counters that are not zero.
+func (l *looker) nonZero(names []string) string {
+	return l.values(slices.DeleteFunc(slices.Clone(names), func(n string) bool { return l.Counters[n] == 0 })...)
+}
+
+func (l *looker) values(names ...string) string {
 	var seen []string
 	for _, n := range names {
 		seen = append(seen, fmt.Sprintf("%s %d", n, l.Counters[n]))
 	}
-	return []string{"nstat -az: " + strings.Join(seen, ", ")}
+	return "nstat -az: " + strings.Join(seen, ", ")
 }

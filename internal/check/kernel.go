@@ -2,7 +2,6 @@ package check
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -62,6 +61,9 @@ func (l *looker) neededSubflows() uint32 {
 // filters reports addresses for which the kernel itself says that it drops.
 func (l *looker) filters() {
 	for _, f := range l.Filtered {
+		if l.specific(f.From) {
+			continue
+		}
 		key := "net.ipv4.conf." + f.Link + ".rp_filter"
 		l.find(plan.Error, "rp-filter", f.Addr.String(),
 			"is on "+f.Link+", and what arrives there for it from outside is dropped: strict reverse path filtering, and no route back by this link",
@@ -92,32 +94,32 @@ func (l *looker) highest4(link, key string) int {
 
 // neighbours looks for links in one IPv4 subnet that answer ARP for each other.
 func (l *looker) neighbours() {
-	links := map[netip.Prefix][]string{}
-	var order []netip.Prefix
+	var seen []netstate.Addr
 	for _, a := range l.Snapshot.Addrs {
-		link, ok := l.Snapshot.LinkByIndex(a.Link)
-		if !ok || a.Family() != netstate.IPv4 || a.Local.IsSingleIP() || !netstate.Routable(a.IP()) || link.Loopback() || link.Master != 0 ||
-			!link.Up() || !link.Carrier() || link.Flags&(netstate.FlagNoARP|netstate.FlagP2P) != 0 {
+		if a.Family() != netstate.IPv4 || !l.resolves(a) {
 			continue
 		}
-		p := a.Local.Masked()
-		if links[p] == nil {
-			order = append(order, p)
+		for _, b := range seen {
+			if a.Link == b.Link || !a.Local.Masked().Overlaps(b.Local.Masked()) {
+				continue
+			}
+			one, two := l.names.Name(b.Link), l.names.Name(a.Link)
+			if !l.answersForOthers(one) && !l.answersForOthers(two) {
+				continue
+			}
+			l.find(plan.Warning, "arp-flux", one+", "+two, "are in one subnet, and answer ARP for each other's address",
+				"sysctl -w net.ipv4.conf.all.arp_filter=1",
+				"ip address: "+b.Local.String()+" dev "+one+", "+a.Local.String()+" dev "+two+"; arp_filter, arp_ignore and rp_filter let both answer")
 		}
-		if !slices.Contains(links[p], link.Name) {
-			links[p] = append(links[p], link.Name)
-		}
+		seen = append(seen, a)
 	}
-	for _, p := range order {
-		both := links[p]
-		if len(both) < 2 || !slices.ContainsFunc(both, l.answersForOthers) {
-			continue
-		}
-		names := strings.Join(both, ", ")
-		l.find(plan.Warning, "arp-flux", names, "are in one subnet, and answer ARP for each other's address",
-			"sysctl -w net.ipv4.conf.all.arp_filter=1",
-			p.String()+" is on "+names, "net.ipv4.conf: arp_filter, arp_ignore and rp_filter let both answer")
-	}
+}
+
+// resolves tells whether others find the address by ARP on its link.
+func (l *looker) resolves(a netstate.Addr) bool {
+	link, ok := l.Snapshot.LinkByIndex(a.Link)
+	return ok && !a.Local.IsSingleIP() && netstate.Routable(a.IP()) && !link.Loopback() && link.Master == 0 &&
+		link.Up() && link.Carrier() && link.Flags&(netstate.FlagNoARP|netstate.FlagP2P) == 0
 }
 
 // answersForOthers tells whether a link answers ARP for addresses of others.

@@ -22,8 +22,11 @@ func (l *looker) planned() {
 		}
 	}
 	for _, f := range found {
-		if f.Code == "foreign-endpoint" && f.Severity == plan.Info {
+		switch {
+		case f.Code == "foreign-endpoint" && f.Severity == plan.Info:
 			continue // who made an endpoint that does its work is no fault
+		case f.Code == "mptcp-absent" && l.HiddenPathManager:
+			continue
 		}
 		out := Finding{Finding: f}
 		if explain, ok := details[f.Code]; ok {

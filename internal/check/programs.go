@@ -2,6 +2,7 @@ package check
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/subflowd/subflowd/internal/plan"
@@ -18,6 +19,9 @@ func (l *looker) daemon() {
 	if l.ConfigError != "" {
 		l.find(plan.Error, "config-rejected", "configuration", l.ConfigError, "subflowd --check-config")
 	}
+	if l.HiddenPathManager && l.Sysctls["net/mptcp/enabled"] == "0" {
+		l.find(plan.Error, "mptcp-disabled", "kernel", "has Multipath TCP switched off; connections use one path", "sysctl -w net.mptcp.enabled=1", "net.mptcp.enabled = 0")
+	}
 	if l.RecordError != "" {
 		l.find(plan.Warning, "record-unusable", "state record", l.RecordError, "")
 	}
@@ -25,35 +29,48 @@ func (l *looker) daemon() {
 		l.absent()
 		return
 	}
-	if n := l.Daemon.Overflows; n > 0 {
+	if n := l.Daemon.Overflows; n > 0 && l.Daemon.SinceOverflow < recent {
 		l.find(plan.Info, "events-lost", "kernel", fmt.Sprintf("sent more notifications than could be taken, %d times, the last %s ago", n, l.Daemon.SinceOverflow.Round(time.Second)),
-			"", fmt.Sprintf("subflowctl -o json status: overflows %d", n))
+			"subflowctl -o json status (counters.overflows; a fault only where it grows for long)", fmt.Sprintf("overflows %d", n))
 	}
 }
 
-// absent reports that no daemon runs, where there is something for it to do.
+// recent is how long a loss that was made up for is worth a word.
+const recent = time.Hour
+
+// absent reports that no daemon runs, where there is something for it to do. One
+// that runs and does not answer is no such case.
 func (l *looker) absent() {
 	changes := len(l.Changes.Up) + len(l.Changes.Down)
-	if l.NoPolicyRouting || changes == 0 {
+	if l.NoPolicyRouting || changes == 0 || l.Runs(Subflowd) {
 		return
 	}
 	first := l.Changes.Down
 	if len(l.Changes.Up) > 0 {
 		first = l.Changes.Up
 	}
-	l.find(plan.Warning, "daemon-absent", "subflowd", fmt.Sprintf("does not run here, and %d changes would be needed", changes),
-		"systemctl enable --now subflowd", "subflowctl plan: "+first[0].Text(l.names))
+	text := "does not run here, and 1 change would be needed"
+	if changes > 1 {
+		text = fmt.Sprintf("does not run here, and %d changes would be needed", changes)
+	}
+	l.find(plan.Warning, "daemon-absent", "subflowd", text, "systemctl enable --now subflowd", "subflowctl plan: "+first[0].Text(l.names))
+}
+
+// Runs tells whether a program of that name runs in the network namespace.
+func (f *Facts) Runs(name string) bool {
+	return slices.ContainsFunc(f.Programs, func(p Program) bool { return p.Name == name })
 }
 
 // Names of processes, as the kernel cuts them to 15 characters.
 const (
 	NetworkManager = "NetworkManager"
 	Networkd       = "systemd-network"
+	Subflowd       = "subflowd"
 	mptcpd         = "mptcpd"
 )
 
 // Watched are the names of the processes to look for.
-var Watched = []string{NetworkManager, Networkd, mptcpd}
+var Watched = []string{NetworkManager, Networkd, Subflowd, mptcpd}
 
 func (l *looker) programs() {
 	for _, p := range l.Programs {

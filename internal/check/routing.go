@@ -10,7 +10,7 @@ import (
 )
 
 // insideKinds are links that lead to what the host itself holds.
-var insideKinds = map[string]bool{"bridge": true, "dummy": true, "ifb": true, "vrf": true, "nlmon": true}
+var insideKinds = map[string]bool{"bridge": true, "dummy": true, "ifb": true, "vrf": true, "vxlan": true, "geneve": true}
 
 // defaults looks for links that would be paths if something said where they
 // lead.
@@ -40,7 +40,7 @@ func (l *looker) isPath(link int) bool {
 // is an error, that of others a warning.
 func (l *looker) ways() {
 	for _, w := range l.Ways {
-		if w.right() {
+		if w.right() || l.specific(w.Dst) {
 			continue
 		}
 		severity := plan.Warning
@@ -60,6 +60,14 @@ func (l *looker) ways() {
 		}
 		l.find(severity, "wrong-link", w.From.String(), text, l.startOrReconcile(), evidence)
 	}
+}
+
+// specific tells whether main leads to the probe destination by more than a
+// default route, so that the answer says nothing of other destinations.
+func (l *looker) specific(dst netip.Addr) bool {
+	return slices.ContainsFunc(l.Snapshot.Routes, func(r netstate.Route) bool {
+		return r.Table == netstate.TableMain && !r.Default() && r.Dst.Contains(dst)
+	})
 }
 
 func (l *looker) startOrReconcile() string {

@@ -78,6 +78,9 @@ func (a *app) examine() (*status.Checked, error) {
 			return err
 		}
 		facts.ConfigError = configError
+		if daemon == nil && facts.Runs(check.Subflowd) {
+			unseen = append(unseen, inspect.Unseen{What: "what subflowd says", Why: "it runs and does not answer at " + a.socket})
+		}
 		facts.Daemon = daemonFacts(daemon)
 		switch {
 		case unusable == nil || daemon != nil: // the daemon has its own

@@ -84,7 +84,10 @@ func (t *statusPage) addressText(p status.Path, a status.Address) string {
 }
 
 func stateWords(p status.Path) string {
-	if p.Backup {
+	switch {
+	case p.Backup && p.Probe != nil && p.Probe.State == status.ProbeSilent:
+		return string(p.State) + ", silent"
+	case p.Backup:
 		return string(p.State) + ", backup"
 	}
 	return string(p.State)

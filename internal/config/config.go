@@ -90,7 +90,8 @@ type Metrics struct {
 
 // Probe is the daemon's own test of every path.
 type Probe struct {
-	Target string // host:port; empty: off
+	Target   string        // host:port; empty: off
+	Interval time.Duration // between tests while all is well
 }
 
 // Config is the whole configuration.
@@ -117,6 +118,7 @@ func Default() Config {
 		VPN:              VPNWithdraw,
 		ForeignEndpoints: ForeignRespect,
 		Resync:           30 * time.Second,
+		Probe:            Probe{Interval: 30 * time.Second},
 		Routing:          Routing{Priority: 32765, TableBase: 100000, Protocol: 77, MainFirst: true},
 	}
 }

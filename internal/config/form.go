@@ -173,7 +173,7 @@ const (
 	maxResync = time.Hour
 )
 
-// period is the form of the resync.
+// period is the form of a time between two looks.
 func period[T any](s slot[T, time.Duration]) form[T] {
 	return text(s, `a time from "1s" to "1h", such as "30s" or "5m"`, func(v string) (time.Duration, *objection) {
 		d, err := time.ParseDuration(v)

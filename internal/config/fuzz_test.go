@@ -76,7 +76,10 @@ func drawConfig(t *rapid.T) Config {
 			Strict:    rapid.Bool().Draw(t, "strict"),
 		},
 		Metrics: Metrics{oneOf(t, "", ":1", "[::1]:9477", "10.1.1.2:65535")},
-		Probe:   Probe{oneOf(t, "", "example.net:443", "[2001:db8::1]:1", "10.1.2.3:7")},
+		Probe: Probe{
+			oneOf(t, "", "example.net:443", "[2001:db8::1]:1", "10.1.2.3:7"),
+			time.Duration(rapid.Int64Range(int64(minResync), int64(maxResync)).Draw(t, "interval")),
+		},
 	}
 	if c.Limits.Mode == LimitsFixed {
 		n := rapid.Uint32Range(0, maxLimit)

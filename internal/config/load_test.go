@@ -42,6 +42,7 @@ strict = true
 listen = "127.0.0.1:9477"
 [probe]
 target = "example.net:443"
+interval = "5s"
 [[link]]
 name = "wl*"
 type = "wlan"
@@ -69,12 +70,12 @@ uplink = false
 		Role: RoleBoth, Limits: Limits{LimitsFixed, netstate.Limits{Subflows: 4, AddAddrAccepted: 5}}, VPN: VPNIgnore,
 		ForeignEndpoints: ForeignTakeOver, Resync: 10 * time.Second,
 		Routing: Routing{Priority: 1000, TableBase: 2000, Protocol: 90, Strict: true},
-		Metrics: Metrics{"127.0.0.1:9477"}, Probe: Probe{"example.net:443"},
+		Metrics: Metrics{"127.0.0.1:9477"}, Probe: Probe{"example.net:443", 5 * time.Second},
 		Links: []LinkEntry{{
-			Where: "f.toml:16", Name: "wl*", Type: "wlan", Driver: "iwl*", MAC: "52:54:*", Kind: "veth",
+			Where: "f.toml:17", Name: "wl*", Type: "wlan", Driver: "iwl*", MAC: "52:54:*", Kind: "veth",
 			Uplink: &yes, Role: &client, Backup: &yes, Fullmesh: &yes, Addresses: &all,
 			Gateway4: netip.MustParseAddr("10.1.2.1"), Gateway6: netip.MustParseAddr("fe80::1"), Endpoints: &yes, Preference: &fifty,
-		}, {Where: "f.toml:31", Name: "*", Uplink: &no}},
+		}, {Where: "f.toml:32", Name: "*", Uplink: &no}},
 	}
 	if d := diffConfig(want, c); d != "" {
 		t.Errorf("(-want +got):\n%s", d)

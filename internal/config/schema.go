@@ -40,6 +40,7 @@ var hostKeys = []key[Config]{
 	{"routing.strict", "false", "an address never leaves by another link", truth(always(func(c *Config) *bool { return &c.Routing.Strict }))},
 	{"metrics.listen", `""`, "where metrics are served over TCP", listener(always(func(c *Config) *string { return &c.Metrics.Listen }))},
 	{"probe.target", `""`, "a host that every path is tested with", target(always(func(c *Config) *string { return &c.Probe.Target }))},
+	{"probe.interval", `"30s"`, "how often the target is tried while it answers", period(always(func(c *Config) *time.Duration { return &c.Probe.Interval }))},
 }
 
 var (

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/subflowd/subflowd/internal/probe"
 	"github.com/subflowd/subflowd/internal/reconcile"
 	"github.com/subflowd/subflowd/pkg/status"
 )
@@ -32,6 +33,8 @@ type Host struct {
 	Load func(ctx context.Context) Loaded
 	// Lookup asks the kernel for a route; nil: destinations are not explained.
 	Lookup LookupFunc
+	// Probe is what the tests of the paths found; nil: there are none.
+	Probe func() *probe.Status
 }
 
 // FromLoop answers from the loop's views.
@@ -48,7 +51,11 @@ type loopBackend struct {
 // waits must not hear that all is well from a view before its change.
 func (b *loopBackend) Status() status.Document {
 	behind := b.loop.Behind() // before the view, which may be there by then
-	doc := Document(b.loop.View(), b.host.About(), time.Now())
+	v := b.loop.View()
+	doc := Document(v, b.host.About(), time.Now())
+	if b.host.Probe != nil {
+		addProbe(&doc, b.host.Probe())
+	}
 	if behind && doc.State == status.Converged {
 		doc.State = status.Converging
 	}

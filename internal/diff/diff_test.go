@@ -69,6 +69,7 @@ type diffCase struct {
 	name     string
 	have     string // what the kernel holds
 	want     string // the plan
+	waning   string // endpoints that are to go
 	owned    string // endpoints of the record
 	unknown  bool   // there is no record
 	takeOver bool
@@ -84,6 +85,7 @@ func (c diffCase) run(t *testing.T) {
 		Owned:    owned(t, c.owned),
 		Routing:  config.Default().Routing,
 	}
+	in.Plan.Waning = planOf(t, c.waning).Endpoints
 	if c.unknown {
 		in.Owned = netstate.Ownership{}
 	}

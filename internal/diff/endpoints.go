@@ -40,8 +40,24 @@ func (b *builder) endpoints() {
 		}
 	}
 	b.addEndpoints(add, there)
+	b.waningEndpoints(wanted, there)
 	b.leftEndpoints(wanted)
 	slices.SortFunc(b.out.Unwanted, func(x, y Unwanted) int { return x.Endpoint.Addr.Compare(y.Endpoint.Addr) })
+}
+
+// waningEndpoints sets the flags of endpoints that go when they are vacant.
+func (b *builder) waningEndpoints(wanted map[netip.Addr]bool, there map[netip.Addr]netstate.Endpoint) {
+	for _, w := range b.Plan.Waning {
+		have, ok := there[w.Addr]
+		if !ok || wanted[w.Addr] || !b.Owned.Known || !b.Owned.OwnsEndpoint(have) {
+			continue
+		}
+		next := w.Endpoint
+		next.ID = have.ID
+		if have.Link == next.Link && have.Flags^next.Flags == netstate.BackupFlag {
+			b.up(netstate.Change{Op: netstate.EndpointSet, Endpoint: next, Reason: w.Reason})
+		}
+	}
 }
 
 // owns tells whether an endpoint on the address of a wanted one is ours.

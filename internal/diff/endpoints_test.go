@@ -20,6 +20,20 @@ func TestEndpoints(t *testing.T) {
 	})
 }
 
+// TestWaningEndpoints: what is to go is backup until then, and is never made.
+func TestWaningEndpoints(t *testing.T) {
+	const waning = "endpoint 10.1.1.2 dev eth0 subflow backup"
+	runAll(t, []diffCase{
+		{name: "none there", waning: waning},
+		{name: "ours", have: "endpoint 10.1.1.2 dev eth0 id 3 subflow", owned: "endpoint 10.1.1.2 dev eth0 id 3", waning: waning, up: "ip mptcp endpoint change id 3 backup nofullmesh", gone: "10.1.1.2 dev eth0 id 3 subflow"},
+		{name: "ours, and backup already", have: "endpoint 10.1.1.2 dev eth0 id 3 subflow backup", owned: "endpoint 10.1.1.2 dev eth0 id 3", waning: waning, gone: "10.1.1.2 dev eth0 id 3 subflow backup"},
+		{name: "with other flags", have: "endpoint 10.1.1.2 dev eth0 id 3 signal", owned: "endpoint 10.1.1.2 dev eth0 id 3", waning: waning, gone: "10.1.1.2 dev eth0 id 3 signal"},
+		{name: "on another link", have: "endpoint 10.1.1.2 dev eth1 id 3 subflow", owned: "endpoint 10.1.1.2 dev eth1 id 3", waning: waning, gone: "10.1.1.2 dev eth1 id 3 subflow"},
+		{name: "foreign", have: "endpoint 10.1.1.2 dev eth0 id 3 subflow", waning: waning},
+		{name: "no record", unknown: true, have: "endpoint 10.1.1.2 dev eth0 id 3 subflow", waning: waning, findings: "info foreign-endpoint 10.1.1.2"},
+	})
+}
+
 func TestForeignEndpoints(t *testing.T) {
 	const want = "endpoint 10.1.1.2 dev eth0 subflow\n"
 	runAll(t, []diffCase{

@@ -198,8 +198,11 @@ func drawPlan(t *rapid.T) *plan.Plan {
 			}
 			p.RuleSets = append(p.RuleSets, set)
 		}
-		if rapid.Bool().Draw(t, "endpoint") {
+		switch rapid.IntRange(0, 4).Draw(t, "endpoint") {
+		case 0, 1:
 			p.Endpoints = append(p.Endpoints, plan.Endpoint{Endpoint: drawEndpoint(t, ip), Reason: "test"})
+		case 2:
+			p.Waning = append(p.Waning, plan.Endpoint{Endpoint: drawEndpoint(t, ip), Reason: "test"})
 		}
 	}
 	if rapid.Bool().Draw(t, "limits") {

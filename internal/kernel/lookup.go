@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -46,7 +47,7 @@ func LookupBound(dst, from netip.Addr, link int) (netstate.Route, error) {
 // Dropped is the kernel's answer to the question whether packets that come in
 // by the link from the address from pass to the host's own address: nil, or the
 // error with which reverse path filtering (net.ipv4.conf.*.rp_filter, RFC 3704)
-// refuses their source, EXDEV and since Linux 6.13 EINVAL. Other errors are nil.
+// refuses their source: EXDEV in Linux 6.1, EINVAL in 6.18. Other errors are nil.
 // Nothing is sent, but the kernel logs a line where net.ipv4.conf.*.log_martians
 // is set.
 func Dropped(own, from netip.Addr, link string) error {
@@ -57,10 +58,9 @@ func Dropped(own, from netip.Addr, link string) error {
 	return nil
 }
 
-// Probe is an address outside for Lookup and Dropped, in the family.
+// Probe is an address outside for Lookup and Dropped, in the family: one of
+// those of halves, which seldom have a route of their own.
 func Probe(f netstate.Family) netip.Addr {
-	if f == netstate.IPv6 {
-		return probe6
-	}
-	return probe4
+	i := slices.IndexFunc(halves, func(h half) bool { return h.family == f })
+	return halves[max(i, 0)].dst
 }

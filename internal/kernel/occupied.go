@@ -7,6 +7,15 @@ import (
 	"github.com/subflowd/subflowd/internal/netstate"
 )
 
+// Unmanaged is Occupied for a caller who may not see the path manager: without
+// endpoints and limits, and as if the kernel had no Multipath TCP.
+func (k *Kernel) Unmanaged() (*netstate.Snapshot, error) {
+	client := k.pm.client
+	k.pm.client = nil
+	defer func() { k.pm.client = client }()
+	return k.Occupied()
+}
+
 // Occupied is a snapshot for the question whose the path tables are: all of it
 // is read anew, and for each path table that holds routes of others one of them
 // is there whatever its protocol is, where Refresh leaves those out that do not

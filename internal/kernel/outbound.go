@@ -11,15 +11,17 @@ import (
 	"github.com/subflowd/subflowd/internal/netstate"
 )
 
+type half struct {
+	family netstate.Family
+	dst    netip.Addr
+}
+
 // halves are two destinations for each family that a full tunnel must carry.
 // IPv4: one in each half. IPv6: one in each half of 2000::/3, the global space,
 // because OpenVPN's redirect-gateway covers that and leaves 8000::/1 out. They
 // lie beside the addresses of public resolvers, which often have routes of
 // their own.
-var halves = []struct {
-	family netstate.Family
-	dst    netip.Addr
-}{
+var halves = []half{
 	{netstate.IPv4, netip.AddrFrom4([4]byte{2, 16, 0, 1})},
 	{netstate.IPv4, netip.AddrFrom4([4]byte{193, 0, 0, 1})},
 	{netstate.IPv6, netip.MustParseAddr("2600::1")},

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/subflowd/subflowd/internal/probe"
 	"github.com/subflowd/subflowd/internal/reconcile"
 	"github.com/subflowd/subflowd/internal/version"
 	"github.com/subflowd/subflowd/pkg/mptcp"
@@ -31,6 +32,8 @@ type Source struct {
 	Counters func() (mptcp.Counters, error)
 	// Traffic lists what the connections of the host use.
 	Traffic func() (Traffic, error)
+	// Probe is what the tests of the paths found; nil: there are none.
+	Probe func() *probe.Status
 }
 
 // Handler answers scrapes. Nothing is read between them.
@@ -61,6 +64,9 @@ func (h *Handler) write(p *page) {
 	p.single("subflowd_start_time_seconds", gauge, "When the daemon started, in seconds since 1970.", float64(v.Started.UnixMilli())/1000)
 	writeState(p, h.source.State(v))
 	writeView(p, v)
+	if h.source.Probe != nil && v.Plan != nil {
+		writeProbe(p, v.Plan, h.source.Probe())
+	}
 
 	counters, errCounters := h.source.Counters()
 	if errors.Is(errCounters, mptcp.ErrUnsupported) {

@@ -21,8 +21,10 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/subflowd/subflowd/internal/config"
+	"github.com/subflowd/subflowd/internal/health"
 	"github.com/subflowd/subflowd/internal/netstate"
 	"github.com/subflowd/subflowd/internal/plan"
+	"github.com/subflowd/subflowd/internal/probe"
 	"github.com/subflowd/subflowd/internal/reconcile"
 	"github.com/subflowd/subflowd/pkg/mptcp"
 	"github.com/subflowd/subflowd/pkg/status"
@@ -108,6 +110,13 @@ func source(v *reconcile.View) Source {
 			return mptcp.Counters{"MPJoinSynTx": 7, "MPCapableSYNTX": 1 << 40, "MPCurrEstab": 2}, nil
 		},
 		Traffic: func() (Traffic, error) { return traffic(), nil },
+		Probe: func() *probe.Status {
+			return &probe.Status{Target: "example.net:443", Paths: map[netstate.LinkFamily]health.Report{
+				{Link: 2, Family: netstate.IPv4}: {State: health.Answers, RTT: 20 * time.Millisecond, Answered: 7, Unanswered: 1},
+				{Link: 2, Family: netstate.IPv6}: {Unanswered: 2},
+				{Link: 8, Family: netstate.IPv4}: {State: health.Silent}, // no path any more
+			}}
+		},
 	}
 }
 

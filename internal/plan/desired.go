@@ -26,6 +26,7 @@ func Desired(in Input) *Plan {
 	}
 	b.buildEndpoints()
 	b.buildLimits()
+	b.reportProbe()
 	b.reportKernel()
 	for _, u := range b.uplinks {
 		b.plan.Paths = append(b.plan.Paths, u.Path)

@@ -16,11 +16,21 @@ func (b *builder) buildEndpoints() {
 		return
 	}
 	b.reportFullmesh()
+	all := make(map[*uplink][]Endpoint, len(b.uplinks))
+	for _, u := range b.uplinks {
+		if all[u] = b.candidates(u); len(all[u]) > 0 {
+			u.Probe = all[u][0].Addr
+		}
+	}
 	var tiers [][]Endpoint
 	for _, u := range b.uplinks {
-		es := b.candidates(u)
-		if b.plan.Guard.Withdraws() {
+		es := all[u]
+		switch {
+		case b.plan.Guard.Withdraws():
 			es = b.guarded(es)
+		case b.silent(u):
+			b.wane(u, es)
+			continue
 		}
 		for i, e := range es {
 			if i == len(tiers) {

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 
 	"github.com/subflowd/subflowd/internal/config"
+	"github.com/subflowd/subflowd/internal/health"
 	"github.com/subflowd/subflowd/internal/netstate"
 )
 
@@ -25,6 +26,9 @@ type Input struct {
 	// Hold names the links whose endpoints are held back, with the reason
 	// ("flapping: back in 8s").
 	Hold map[int]string
+	// Reach is over which paths the probe's target answers; those that are not
+	// in it are taken as if there were no probe.
+	Reach map[netstate.LinkFamily]health.State
 }
 
 // PathState says what a path can do now.
@@ -50,6 +54,10 @@ type Path struct {
 	Source     string       // what makes it an uplink: "default route in main"
 	Addrs      []PathAddr
 	Backup     bool
+	// Probe is the address from which the probe's target is asked for: that of
+	// the path's endpoint, whether it may have one now or not. Invalid: the path
+	// is to have none.
+	Probe netip.Addr
 	// Shared are the on-link prefixes that another link has too.
 	Shared []netip.Prefix
 }
@@ -117,9 +125,12 @@ type Plan struct {
 	Ignored   []Ignored
 	Routes    []Route
 	RuleSets  []RuleSet
-	Endpoints []Endpoint       // those that should exist, most wanted first
-	Limits    *netstate.Limits // nil: leave them alone
-	Findings  []Finding
+	Endpoints []Endpoint // those that should exist, most wanted first
+	// Waning are endpoints that are not to be made and, while they are in the
+	// kernel, to have these flags; they go when vacant.
+	Waning   []Endpoint
+	Limits   *netstate.Limits // nil: leave them alone
+	Findings []Finding
 	// LiveAddrs are the usable addresses of live paths: a subflow from one of
 	// them can carry a connection on.
 	LiveAddrs map[netip.Addr]bool

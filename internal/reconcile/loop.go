@@ -13,6 +13,7 @@ import (
 
 	"github.com/subflowd/subflowd/internal/config"
 	"github.com/subflowd/subflowd/internal/diff"
+	"github.com/subflowd/subflowd/internal/health"
 	"github.com/subflowd/subflowd/internal/netstate"
 	"github.com/subflowd/subflowd/internal/plan"
 	"github.com/subflowd/subflowd/internal/trigger"
@@ -57,6 +58,7 @@ type Loop struct {
 	configs  chan config.Config
 	nudge    chan struct{} // lingering endpoints and findings are to be looked at
 	watchErr atomic.Pointer[error]
+	reach    atomic.Pointer[map[netstate.LinkFamily]health.State]
 	events   atomic.Uint64 // hints of the watcher
 
 	gate      trigger.Gate

@@ -106,8 +106,10 @@ func wishes(p *plan.Plan) map[object]wish {
 		}
 		w[rulesObject(s.Family, s.Addr)] += d
 	}
-	for _, e := range p.Endpoints {
-		w[endpointObject(e.Addr)] += digest(e.Endpoint)
+	for _, list := range [][]plan.Endpoint{p.Endpoints, p.Waning} {
+		for _, e := range list {
+			w[endpointObject(e.Addr)] += digest(e.Endpoint)
+		}
 	}
 	if p.Limits != nil {
 		w[object{kind: objectLimits}] = digest(*p.Limits)

@@ -195,7 +195,7 @@ func (l *Loop) decide(now time.Time) {
 	grace, _ := l.carriers.inGrace(now)
 	hold, _ := l.carriers.flaps.Held(now)
 	owned := l.o.Record.Owned()
-	l.plan = plan.Desired(plan.Input{Config: l.cfg, Snapshot: l.snap, Owned: owned, Grace: grace, Hold: hold})
+	l.plan = plan.Desired(plan.Input{Config: l.cfg, Snapshot: l.snap, Owned: owned, Grace: grace, Hold: hold, Reach: l.reached()})
 	l.changes = diff.Diff(diff.Input{
 		Snapshot: l.snap, Plan: l.plan, Owned: owned, Routing: l.cfg.Routing, Foreign: l.cfg.ForeignEndpoints,
 	})

@@ -28,6 +28,7 @@ type Document struct {
 	// Endpoints are all that the path manager holds or should hold.
 	Endpoints  []Endpoint  `json:"endpoints"`
 	Limits     Limits      `json:"limits"`
+	Probe      *Probe      `json:"probe,omitempty"` // absent: no target is configured
 	MPTCP      MPTCP       `json:"mptcp"`
 	Conditions []Condition `json:"conditions"` // the worst first
 	// Pending are the changes that are still to be made; empty when converged.
@@ -85,6 +86,8 @@ type Path struct {
 	Addresses  []Address `json:"addresses"`
 	// SharedPrefixes are on-link prefixes that another link has too.
 	SharedPrefixes []string `json:"shared_prefixes"`
+	// Probe is what the daemon's tests found; absent: the path is not tested.
+	Probe *PathProbe `json:"probe,omitempty"`
 }
 
 // Address is one address of a path.

@@ -5,6 +5,38 @@ import (
 	"time"
 )
 
+// Probe is the daemon's test of its paths ([probe] in subflowd.toml(5)).
+type Probe struct {
+	Target string `json:"target"` // host:port
+	// Addresses are those that are tried now, one of each family, with port.
+	Addresses       []string `json:"addresses"`
+	IntervalSeconds float64  `json:"interval_seconds"` // between tests while all is well
+	Error           string   `json:"error,omitempty"`  // why the name cannot be looked up
+}
+
+// ProbeState says whether the target answers over a path.
+type ProbeState string
+
+// States of paths for the probe.
+const (
+	ProbeUnknown ProbeState = "unknown" // not tested, or not often enough
+	ProbeAnswers ProbeState = "answers"
+	ProbeSilent  ProbeState = "silent" // over this path not, over another one it does
+	ProbeDown    ProbeState = "down"   // over no path of the family, which says nothing of this one
+)
+
+// PathProbe is what the tests of a path found.
+type PathProbe struct {
+	State  ProbeState `json:"state"`
+	Since  time.Time  `json:"since"`            // of the state
+	Tested *time.Time `json:"tested,omitempty"` // the last test; absent: none
+	// RTTSeconds is how long connecting took at the last answer; 0: none yet.
+	RTTSeconds float64 `json:"rtt_seconds"`
+	Failures   int     `json:"failures"` // tests in a row without an answer
+	// HoldSeconds is how long a silent path must answer before it is used again.
+	HoldSeconds float64 `json:"hold_seconds"`
+}
+
 // ProbeReport is what `subflowctl probe` found out about a server. It is no
 // answer of the daemon.
 type ProbeReport struct {
@@ -87,4 +119,11 @@ func (f ProbeFamily) MarshalJSON() ([]byte, error) {
 	fill(&f.Joins)
 	fill(&f.Paths)
 	return json.Marshal(plain(f))
+}
+
+// MarshalJSON writes empty lists as [].
+func (p Probe) MarshalJSON() ([]byte, error) {
+	type plain Probe
+	fill(&p.Addresses)
+	return json.Marshal(plain(p))
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // documents are all that is ever sent.
-var documents = []any{Document{}, Plan{}, Reconciled{}, Reloaded{}, Explanation{}, Waited{}, Version{}, Failure{}, Connections{}, KernelCounters{}, Checked{}, ProbeReport{}}
+var documents = []any{Document{}, Plan{}, Reconciled{}, Reloaded{}, Explanation{}, Waited{}, Version{}, Failure{}, Connections{}, KernelCounters{}, Event{}, Checked{}, ProbeReport{}}
 
 // fill sets every field to something that is not its zero value.
 func fillValue(v reflect.Value) {
@@ -133,7 +133,7 @@ func TestReference(t *testing.T) {
 	}
 	for _, w := range []string{
 		string(Converged), string(Converging), string(Failing), string(Live), string(Grace), string(Dark), string(IPv4), string(IPv6),
-		string(Wanted), string(Missing), string(Foreign), string(Lingering), string(Info), string(Warning), string(Error),
+		string(ProbeUnknown), string(ProbeAnswers), string(ProbeSilent), string(ProbeDown), string(Wanted), string(Missing), string(Foreign), string(Lingering), string(Info), string(Warning), string(Error),
 	} {
 		if !strings.Contains(string(text), "`"+w+"`") {
 			t.Errorf("docs/status-schema.md says nothing of the word `%s`", w)

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/subflowd/subflowd/internal/check"
 	"github.com/subflowd/subflowd/internal/config"
 	"github.com/subflowd/subflowd/internal/kernel"
@@ -17,6 +19,7 @@ import (
 // reader is what Input.Kernel wants.
 type reader interface {
 	Occupied() (*netstate.Snapshot, error)
+	Unmanaged() (*netstate.Snapshot, error)
 }
 
 // world is a host with two uplinks in which all is well, and how it is looked
@@ -239,6 +242,38 @@ func TestEveryFinding(t *testing.T) {
 	for code := range tested {
 		if _, ok := check.Consequences[code]; !ok {
 			t.Errorf("%s has no consequence", code)
+		}
+	}
+}
+
+// TestHiddenPathManager has a kernel that shows endpoints and limits to
+// CAP_NET_ADMIN only; the running one shows them to all.
+func TestHiddenPathManager(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	hide := read(func(*netstate.Snapshot) error { return fmt.Errorf("read endpoints: %w", unix.EPERM) })
+	hide(w)
+	found, unseen := w.on(w.Client)
+	if len(found) > 0 || len(unseen) != 1 || unseen[0] != (Unseen{"endpoints and limits", needsAdmin}) {
+		t.Errorf("not seen %v; found:\n%s", unseen, strings.Join(codes(found), "\n"))
+	}
+	w.Client.Sysctl("net.mptcp.enabled", "0")
+	if found, _ := w.on(w.Client); len(found) != 1 || found[0].Code != "mptcp-disabled" {
+		t.Errorf("switched off: found:\n%s", strings.Join(codes(found), "\n"))
+	}
+}
+
+// TestOneRouteIsNotAll: a route of its own for the address that is asked for says
+// nothing of other destinations.
+func TestOneRouteIsNotAll(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.Client.Sysctl("net.ipv4.conf.eth1.rp_filter", "1")
+	w.Client.IP("route add "+kernel.Probe(netstate.IPv4).String()+" via 10.1.1.1 dev eth0",
+		"-6 route add "+kernel.Probe(netstate.IPv6).String()+" via 2001:db8:1::1 dev eth0")
+	for _, code := range []string{"wrong-link", "rules-overruled", "rp-filter"} {
+		if f, ok := pick(w.look(), code); ok {
+			t.Errorf("%+v", f)
 		}
 	}
 }

@@ -10,6 +10,7 @@ package inspect
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"slices"
 
@@ -31,6 +32,7 @@ type Input struct {
 	// Kernel reads the snapshot: kernel.Kernel, open in this namespace.
 	Kernel interface {
 		Occupied() (*netstate.Snapshot, error)
+		Unmanaged() (*netstate.Snapshot, error)
 	}
 	// Root is put before the paths of configuration files of other programs;
 	// empty: none.
@@ -50,6 +52,12 @@ func Gather(in Input) (*check.Facts, []Unseen, error) {
 	f := &check.Facts{Config: in.Config, Snapshot: &netstate.Snapshot{}, Sysctls: map[string]string{}}
 	g := &gatherer{in: in, facts: f}
 	snap, err := in.Kernel.Occupied()
+	if errors.Is(err, fs.ErrPermission) {
+		// Some kernels show the path manager to CAP_NET_ADMIN only.
+		f.HiddenPathManager = true
+		g.cannot("endpoints and limits", needsAdmin)
+		snap, err = in.Kernel.Unmanaged()
+	}
 	switch {
 	case errors.Is(err, kernel.ErrNoRules):
 		f.NoPolicyRouting = true

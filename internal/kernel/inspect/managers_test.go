@@ -1,6 +1,7 @@
 package inspect
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -133,4 +134,40 @@ func TestOverflow(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// TestUnprivileged has another user, without any capability, find the same as
+// root but for the firewall, and be told so.
+func TestUnprivileged(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.Client.Sysctl("net.ipv4.conf.eth1.rp_filter", "1")
+	w.Client.IP("mptcp limits set subflows 0", "rule add from 10.1.2.2 lookup main pref 1000", "mptcp endpoint add 10.9.9.9 subflow", "addr add 10.1.1.3/24 dev eth1")
+	w.Client.NFT("add table inet test", "add chain inet test x { type filter hook output priority 0; }", "add rule inet test x reset tcp option mptcp")
+	// The cache directory of root is closed to others.
+	bin := filepath.Join(w.TempDir(), "subflowctl")
+	w.Client.Run("cp", lab.Bin(t, "subflowctl"), bin)
+	look := func(command ...string) (found []string, unseen []status.Unseen) {
+		out, err := w.Client.Try(command[0], append(command[1:], "--socket", "/nonexistent", "-o", "json", "check")...)
+		var doc status.Checked
+		if jsonErr := json.Unmarshal([]byte(out), &doc); jsonErr != nil {
+			t.Fatalf("%v: %v: %s", jsonErr, err, out)
+		}
+		for _, f := range doc.Findings {
+			found = append(found, string(f.Severity)+" "+f.Code+" "+f.Object)
+		}
+		return found, doc.Unseen
+	}
+	all, unseen := look(bin)
+	if len(all) < 6 || len(unseen) > 0 {
+		t.Fatalf("root: found %q, not seen %v", all, unseen)
+	}
+	want := slices.DeleteFunc(all, func(s string) bool { return strings.Contains(s, "firewall") })
+	found, unseen := look("setpriv", "--reuid=4711", "--regid=4711", "--clear-groups", bin)
+	if !slices.Equal(found, want) {
+		t.Errorf("want %q\nfound %q", want, found)
+	}
+	if !slices.Contains(unseen, status.Unseen{What: "firewall rules of nft", Reason: needsAdmin}) {
+		t.Errorf("not seen: %v", unseen)
+	}
 }

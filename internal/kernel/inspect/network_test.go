@@ -57,7 +57,9 @@ var network = []trouble{
 		code: "middlebox-strips", severity: plan.Warning, server: true,
 		inject: func(w *world) {
 			w.middlebox("tcp flags & syn == 0 reset tcp option mptcp")
-			w.dial(5001)
+			for range 3 {
+				w.dial(5001)
+			}
 		},
 		undo: clear,
 	},
