@@ -13,16 +13,17 @@ import (
 
 const ifaddrmsgLen = unix.SizeofIfAddrmsg
 
-// readAddrs reads all addresses, or those of only where it names few links.
-func (k *Kernel) readAddrs(only map[int]struct{}) error {
+// readAddrs reads all addresses, or those of only where it names few links, and
+// of one family where it is not 0.
+func (k *Kernel) readAddrs(only map[int]struct{}, family netstate.Family) error {
 	var addrs []netstate.Addr
 	if only == nil || len(only) > fewLinks {
-		if err := k.dumpAddrs(&addrs, 0); err != nil {
+		if err := k.dumpAddrs(&addrs, 0, 0); err != nil {
 			return err
 		}
 	} else {
 		for _, a := range k.addrs {
-			if _, named := only[a.Link]; !named {
+			if _, named := only[a.Link]; !named || family != 0 && a.Family() != family {
 				addrs = append(addrs, a)
 			}
 		}
@@ -30,7 +31,7 @@ func (k *Kernel) readAddrs(only map[int]struct{}) error {
 			if i <= 0 {
 				continue // to the kernel this means all
 			}
-			if err := k.dumpAddrs(&addrs, i); err != nil {
+			if err := k.dumpAddrs(&addrs, i, family); err != nil {
 				return err
 			}
 		}
@@ -46,9 +47,13 @@ func (k *Kernel) readAddrs(only map[int]struct{}) error {
 	return nil
 }
 
-// dumpAddrs appends the addresses of one link, or of all for 0.
-func (k *Kernel) dumpAddrs(addrs *[]netstate.Addr, ifindex int) error {
+// dumpAddrs appends the addresses of one link, or of all for 0, and of one
+// family, or of both for 0.
+func (k *Kernel) dumpAddrs(addrs *[]netstate.Addr, ifindex int, family netstate.Family) error {
 	for _, f := range k.families {
+		if family != 0 && f != family {
+			continue
+		}
 		k.rt.reset()
 		k.rt.begin(unix.RTM_GETADDR, unix.NLM_F_DUMP, k.rt.nextSeq())
 		h := nl.DeserializeIfAddrmsg(k.rt.zero(ifaddrmsgLen))

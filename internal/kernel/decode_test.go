@@ -193,7 +193,8 @@ func TestDamageIsNotBroadened(t *testing.T) {
 func TestDecodeEvent(t *testing.T) {
 	k := &Kernel{}
 	k.names.Store(&netstate.Names{2: "wlan0"})
-	d := decoder{options: testOptions, own: 42, names: k.names.Load, main: &k.main}
+	k.busy.Store(&linkSet{2: {}})
+	d := decoder{options: testOptions, own: 42, names: k.names.Load, busy: k.busy.Load, main: &k.main}
 	link := make([]byte, ifinfoLen)
 	putU32(link[4:], 2)
 	putU32(link[8:], unix.IFF_UP|unix.IFF_LOWER_UP)
@@ -220,6 +221,47 @@ func TestDecodeEvent(t *testing.T) {
 	hint, ok := d.hint(header{typ: unix.RTM_NEWLINK}, link)
 	if !ok || hint.Reason != "link wlan0 changed: up" {
 		t.Errorf("%v %q", ok, hint.Reason)
+	}
+}
+
+// TestWhatMayWait: an event of a link on which nothing depends is no reason to look at once, unless it may be what
+// makes a path of it.
+func TestWhatMayWait(t *testing.T) {
+	k := &Kernel{}
+	k.names.Store(&netstate.Names{})
+	k.busy.Store(&linkSet{2: {}})
+	d := decoder{options: testOptions, names: k.names.Load, busy: k.busy.Load, main: &k.main}
+	link := func(index uint32) []byte {
+		b := make([]byte, ifinfoLen)
+		putU32(b[4:], index)
+		return b
+	}
+	addr := func(index byte, ip string) []byte {
+		return build([]byte{unix.AF_INET6, 64, 0, 0, index, 0, 0, 0}, func(m *messages) { m.ip(unix.IFA_ADDRESS, netip.MustParseAddr(ip)) })
+	}
+	route := func(index uint32, dst string) []byte {
+		return build(rtmsg(unix.AF_INET6, 64, 254, 2, 0), func(m *messages) {
+			m.ip(unix.RTA_DST, netip.MustParseAddr(dst))
+			m.u32(unix.RTA_OIF, index)
+		})
+	}
+	for _, c := range []struct {
+		name string
+		typ  uint16
+		b    []byte
+		lazy bool
+	}{
+		{"a link that is a path", unix.RTM_NEWLINK, link(2), false},
+		{"another link", unix.RTM_DELLINK, link(3), true},
+		{"its link-local address", unix.RTM_NEWADDR, addr(3, "fe80::1"), true},
+		{"its global address", unix.RTM_NEWADDR, addr(3, "2001:db8::1"), false},
+		{"its link-local prefix", unix.RTM_NEWROUTE, route(3, "fe80::"), true},
+		{"a route by it", unix.RTM_NEWROUTE, route(3, "2001:db8:9::"), false},
+		{"the link-local prefix of a path", unix.RTM_NEWROUTE, route(2, "fe80::"), false},
+	} {
+		if h, ok := d.hint(header{typ: c.typ}, c.b); !ok || h.Lazy != c.lazy {
+			t.Errorf("%s: %v %+v", c.name, ok, h)
+		}
 	}
 }
 
@@ -267,7 +309,8 @@ func FuzzDecode(f *testing.F) {
 	f.Add(uint16(unix.NLMSG_ERROR), []byte{0xff, 0xff, 0xff, 0xff})
 	k := &Kernel{}
 	k.names.Store(&netstate.Names{})
-	d := decoder{options: testOptions, own: 1, names: k.names.Load, main: &k.main}
+	k.busy.Store(&linkSet{})
+	d := decoder{options: testOptions, own: 1, names: k.names.Load, busy: k.busy.Load, main: &k.main}
 	var kept [256]bool
 	f.Fuzz(func(t *testing.T, typ uint16, b []byte) {
 		if l, ok := decodeLink(b); ok {

@@ -16,6 +16,7 @@ type decoder struct {
 	options Options
 	own     uint32 // port of the socket that applies our changes
 	names   func() *netstate.Names
+	busy    func() *linkSet
 	main    *mainTable
 }
 
@@ -31,10 +32,10 @@ func (d *decoder) hint(h header, b []byte) (hints netstate.Hints, ok bool) {
 	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
 		return d.addr(h.typ, b)
 	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
-		return d.route(h.typ, b)
+		return d.route(h, b)
 	case unix.RTM_NEWRULE, unix.RTM_DELRULE:
 		r, ok := decodeRule(b)
-		return netstate.Hints{Kinds: netstate.KindRules, Reason: "rule " + verb(h.typ == unix.RTM_DELRULE) + ": " + r.Text()}, ok
+		return netstate.Hints{Kinds: netstate.KindRules, Family: r.Family, Reason: "rule " + verb(h.typ == unix.RTM_DELRULE) + ": " + r.Text()}, ok
 	case unix.RTM_NEWNEXTHOP, unix.RTM_DELNEXTHOP:
 		// Its IPv4 routes go with a nexthop object, and no route event is sent.
 		d.main.touched.Store(true)
@@ -49,6 +50,17 @@ func verb(removed bool) string {
 		return "removed"
 	}
 	return "added"
+}
+
+// idle tells whether nothing depends on any of the links, as was last read.
+func (d *decoder) idle(links map[int]struct{}) bool {
+	busy := *d.busy()
+	for i := range links {
+		if _, ok := busy[i]; ok {
+			return false
+		}
+	}
+	return true
 }
 
 func only(link int) map[int]struct{} { return map[int]struct{}{link: {}} }
@@ -79,7 +91,7 @@ func (d *decoder) link(typ uint16, b []byte) (netstate.Hints, bool) {
 	d.main.touched.Store(true)
 	d.main.flushes.Store(true)
 	return netstate.Hints{
-		Kinds: netstate.KindLinks | netstate.KindAddrs | netstate.KindRoutes, Links: only(index),
+		Kinds: netstate.KindLinks | netstate.KindAddrs | netstate.KindRoutes, Links: only(index), Lazy: d.idle(only(index)),
 		Reason: "link " + name + " changed: " + state,
 	}, index > 0
 }
@@ -95,16 +107,18 @@ func (d *decoder) addr(typ uint16, b []byte) (netstate.Hints, bool) {
 		// and no route event is sent.
 		kinds |= netstate.KindRoutes
 		what = " removed from "
-		d.main.touched.Store(true)
+		if !a.IP().Is4() || !d.main.patches.lose(a.Link, a.IP()) {
+			d.main.touched.Store(true)
+		}
 		d.main.flushes.Store(true)
 	}
 	return netstate.Hints{
-		Kinds: kinds, Links: only(a.Link),
+		Kinds: kinds, Links: only(a.Link), Family: a.Family(), Lazy: a.IP().IsLinkLocalUnicast() && d.idle(only(a.Link)),
 		Reason: "address " + a.IP().String() + what + d.names().Name(a.Link),
 	}, true
 }
 
-func (d *decoder) route(typ uint16, b []byte) (netstate.Hints, bool) {
+func (d *decoder) route(h header, b []byte) (netstate.Hints, bool) {
 	if len(b) < rtmsgLen || nl.DeserializeRtMsg(b).Flags&unix.RTM_F_CLONED != 0 {
 		return netstate.Hints{}, false
 	}
@@ -121,7 +135,7 @@ func (d *decoder) route(typ uint16, b []byte) (netstate.Hints, bool) {
 	// Whatever lies in a path table concerns the link whose table it is.
 	if path := int64(r.Table) - int64(d.options.TableBase); path > 0 && path < 1<<31 {
 		links[int(path)] = struct{}{}
-	} else {
+	} else if !d.main.patches.note(h, r, multipath != nil) {
 		d.main.touched.Store(true)
 	}
 	if slices.Contains(d.options.protocols(), r.Protocol) {
@@ -131,8 +145,8 @@ func (d *decoder) route(typ uint16, b []byte) (netstate.Hints, bool) {
 		links = nil // an error route: any link
 	}
 	return netstate.Hints{
-		Kinds: netstate.KindRoutes, Links: links,
-		Reason: "route " + verb(typ == unix.RTM_DELROUTE) + ": " + describeRoute(r, *d.names()),
+		Kinds: netstate.KindRoutes, Links: links, Family: r.Family, Lazy: links != nil && linkLocal(r) && d.idle(links),
+		Reason: "route " + verb(h.typ == unix.RTM_DELROUTE) + ": " + describeRoute(r, *d.names()),
 	}, true
 }
 

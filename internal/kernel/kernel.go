@@ -51,6 +51,7 @@ type Kernel struct {
 	links     []netstate.Link
 	hardware  map[linkID]hardware
 	addrs     []netstate.Addr
+	before    []netstate.Addr // addrs at the refresh before this
 	rules     []netstate.Rule
 	tables    map[tableID][]netstate.Route
 	stale     map[tableID]struct{} // those of tables that hold nothing but what is ours
@@ -65,6 +66,7 @@ type Kernel struct {
 	mptcp     netstate.MPTCP
 
 	names atomic.Pointer[netstate.Names] // for the watcher's words
+	busy  atomic.Pointer[linkSet]        // see markBusy
 	main  mainTable
 	watch atomic.Pointer[subscription]
 }
@@ -79,7 +81,7 @@ func Open(o Options) (*Kernel, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open rtnetlink: %w", err)
 	}
-	k := &Kernel{rt: rt, families: families(), due: netstate.Hints{Full: true, Kinds: netstate.KindAll}}
+	k := &Kernel{rt: rt, families: families(), hardware: map[linkID]hardware{}, due: netstate.Hints{Full: true, Kinds: netstate.KindAll}}
 	if k.cookie, err = cookieOf(rt.fd); err != nil && !errors.Is(err, unix.ENOPROTOOPT) {
 		rt.close()
 		return nil, err
@@ -91,6 +93,7 @@ func Open(o Options) (*Kernel, error) {
 		return nil, err
 	}
 	k.names.Store(&netstate.Names{})
+	k.busy.Store(&linkSet{})
 	return k, nil
 }
 
@@ -132,7 +135,7 @@ func (k *Kernel) Refresh(h netstate.Hints) (*netstate.Snapshot, error) {
 	k.due.Merge(h)
 	h = k.due
 	if h.Full {
-		h.Kinds, h.Links = netstate.KindAll, nil
+		h.Kinds, h.Links, h.Family = netstate.KindAll, nil, 0
 	}
 	if err := k.read(h); err != nil {
 		k.due.Merge(h)
@@ -142,11 +145,13 @@ func (k *Kernel) Refresh(h netstate.Hints) (*netstate.Snapshot, error) {
 	if k.Leases != nil && (h.Kinds&netstate.KindAddrs != 0 || k.changed&(netstate.KindLinks|netstate.KindAddrs|netstate.KindRoutes) != 0) {
 		k.leased = k.Leases(k.links, k.addrs, k.routes)
 	}
+	k.markBusy()
 	k.changed = 0
+	k.before = k.addrs
 	return &netstate.Snapshot{
 		Links: k.links, Addrs: k.addrs, Routes: k.routes, Rules: k.rules,
 		Endpoints: k.endpoints, Limits: k.limits, Preferred: k.preferred, Outbound: k.outbound, Unbound: k.unbound,
-		LeaseGateways: k.leased, MPTCP: k.mptcp,
+		LeaseGateways: k.leased, MPTCP: k.mptcp, Unsure: k.main.unsure,
 	}, nil
 }
 
@@ -156,6 +161,7 @@ func (k *Kernel) read(h netstate.Hints) error {
 	// takes IPv4 routes of every table along, without an event for them.
 	if h.Kinds&netstate.KindLinks != 0 {
 		h.Kinds |= netstate.KindAddrs
+		h.Family = 0
 	}
 	if err := k.awaitFlush(h.Full); err != nil {
 		return fmt.Errorf("wait for a change to end: %w", err)
@@ -166,8 +172,8 @@ func (k *Kernel) read(h netstate.Hints) error {
 		read func() error
 	}{
 		{netstate.KindLinks, "links", func() error { return k.readLinks(h.Links) }},
-		{netstate.KindAddrs, "addresses", func() error { return k.readAddrs(h.Links) }},
-		{netstate.KindRules, "rules", k.readRules},
+		{netstate.KindAddrs, "addresses", func() error { return k.readAddrs(h.Links, h.Family) }},
+		{netstate.KindRules, "rules", func() error { return k.readRules(h.Family) }},
 		{netstate.KindLinks | netstate.KindAddrs | netstate.KindRoutes | netstate.KindRules, "routes", func() error { return k.readRoutes(h) }},
 		{netstate.KindAll, "preferred sources", func() error { return k.readPreferred(h) }},
 		{netstate.KindAll, "outbound links", func() error { return k.readOutbound(h) }},
@@ -181,6 +187,34 @@ func (k *Kernel) read(h netstate.Hints) error {
 		}
 	}
 	return nil
+}
+
+type linkSet map[int]struct{}
+
+// markBusy publishes on which links a decision may depend: those with an address
+// that an uplink can have, and those to which a route leads. Of the others an
+// event may wait, see netstate.Hints.
+func (k *Kernel) markBusy() {
+	if k.changed&(netstate.KindAddrs|netstate.KindRoutes) == 0 {
+		return
+	}
+	busy := linkSet{}
+	for _, a := range k.addrs {
+		if netstate.Routable(a.IP()) {
+			busy[a.Link] = struct{}{}
+		}
+	}
+	for i := range k.routes {
+		if r := &k.routes[i]; !linkLocal(*r) {
+			busy[r.Link] = struct{}{}
+		}
+	}
+	k.busy.Store(&busy)
+}
+
+// linkLocal tells whether a route is one that every IPv6 link has.
+func linkLocal(r netstate.Route) bool {
+	return r.Dst.Addr().IsLinkLocalUnicast() && !r.Gateway.IsValid()
 }
 
 func (k *Kernel) publishNames() {

@@ -20,7 +20,7 @@ import (
 const sysClassNet = "/sys/class/net"
 
 // fewLinks is up to how many links are asked for one by one; more are a dump.
-const fewLinks = 8
+const fewLinks = 64
 
 // skipStats is RTEXT_FILTER_SKIP_STATS.
 const skipStats = 1 << 3
@@ -29,45 +29,68 @@ const ifinfoLen = unix.SizeofIfInfomsg
 
 // readLinks reads all links, or those of only where it names few.
 func (k *Kernel) readLinks(only map[int]struct{}) error {
-	var links []netstate.Link
-	if only == nil || len(only) > fewLinks {
-		k.linkRequest(unix.NLM_F_DUMP, 0)
-		err := k.rt.dump(func() { links = links[:0] }, func(h header, b []byte) {
-			if l, ok := decodeLink(b); ok && h.typ == unix.RTM_NEWLINK {
-				links = append(links, l)
-			}
-		})
-		if err != nil {
-			return err
-		}
-	} else {
-		for _, l := range k.links {
-			if _, named := only[l.Index]; !named {
-				links = append(links, l)
-			}
-		}
-		for i := range only {
-			if i <= 0 {
-				continue // no link, and the request would be refused
-			}
-			l, ok, err := k.readLink(i)
-			if err != nil {
-				return err
-			}
-			if ok {
-				links = append(links, l)
-			}
-		}
+	read := k.allLinks
+	if only != nil && len(only) <= fewLinks {
+		read = func() ([]netstate.Link, error) { return k.linksAgain(only) }
 	}
-	slices.SortFunc(links, func(a, b netstate.Link) int { return a.Index - b.Index })
-	k.learnHardware(links)
-	if slices.Equal(links, k.links) {
-		return nil
+	links, err := read()
+	if err != nil || slices.Equal(links, k.links) {
+		return err
 	}
 	k.changed |= netstate.KindLinks
 	k.links = links
 	k.publishNames()
 	return nil
+}
+
+// allLinks dumps the links.
+func (k *Kernel) allLinks() ([]netstate.Link, error) {
+	links := make([]netstate.Link, 0, len(k.links))
+	k.linkRequest(unix.NLM_F_DUMP, 0)
+	err := k.rt.dump(func() { links = links[:0] }, func(h header, b []byte) {
+		if l, ok := decodeLink(b); ok && h.typ == unix.RTM_NEWLINK {
+			links = append(links, l)
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(links, byIndex)
+	k.learnHardware(links)
+	return links, nil
+}
+
+func byIndex(a, b netstate.Link) int { return a.Index - b.Index }
+
+// linksAgain is what is known, with those of only asked for one by one: on a host
+// of a thousand containers a dump for each of their links is dear, and is
+// interrupted by the next.
+func (k *Kernel) linksAgain(only map[int]struct{}) ([]netstate.Link, error) {
+	var found []netstate.Link
+	for i := range only {
+		if i <= 0 {
+			continue // no link, and the request would be refused
+		}
+		l, ok, err := k.readLink(i)
+		if err != nil {
+			return nil, err
+		}
+		if ok {
+			found = append(found, l)
+		}
+	}
+	slices.SortFunc(found, byIndex)
+	k.recallHardware(found)
+	links := make([]netstate.Link, 0, len(k.links)+len(found))
+	for _, l := range k.links {
+		for len(found) > 0 && found[0].Index < l.Index {
+			links, found = append(links, found[0]), found[1:]
+		}
+		if _, named := only[l.Index]; !named {
+			links = append(links, l)
+		}
+	}
+	return append(links, found...), nil
 }
 
 // readLink reads one link; ok is false where there is none.
@@ -162,24 +185,37 @@ type linkID struct {
 
 type hardware struct{ devType, driver string }
 
-// learnHardware fills in what sysfs tells, asking once for each link.
+// learnHardware fills in what sysfs tells, and forgets the links that are gone.
 func (k *Kernel) learnHardware(links []netstate.Link) {
-	known := make(map[linkID]hardware, len(links))
+	before := k.hardware
+	k.hardware = make(map[linkID]hardware, len(links))
+	for i := range links {
+		id := hardwareID(links[i])
+		if hw, ok := before[id]; ok {
+			k.hardware[id] = hw
+		}
+	}
+	k.recallHardware(links)
+}
+
+// recallHardware fills in what sysfs tells, asking once for each link.
+func (k *Kernel) recallHardware(links []netstate.Link) {
 	for i := range links {
 		l := &links[i]
-		id := linkID{l.Index, l.Name, l.MAC, l.Type}
+		id := hardwareID(*l)
 		hw, ok := k.hardware[id]
 		if !ok {
 			var err error
 			if hw, err = readHardware(sysClassNet, id); err != nil {
 				continue // next time
 			}
+			k.hardware[id] = hw
 		}
-		known[id] = hw
 		l.DevType, l.Driver = hw.devType, hw.driver
 	}
-	k.hardware = known
 }
+
+func hardwareID(l netstate.Link) linkID { return linkID{l.Index, l.Name, l.MAC, l.Type} }
 
 // readHardware looks a link up in sysfs. sysfs shows the namespace in which it
 // was mounted, which may be another one: only an equal ifindex is believed. An

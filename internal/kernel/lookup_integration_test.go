@@ -16,7 +16,7 @@ func TestNoRules(t *testing.T) {
 	h := twoUplinks(t)
 	inside(t, h, func(k *Kernel) {
 		k.families = []netstate.Family{3}
-		if err := k.readRules(); !errors.Is(err, ErrNoRules) {
+		if err := k.readRules(0); !errors.Is(err, ErrNoRules) {
 			t.Errorf("want %v, found %v", ErrNoRules, err)
 		}
 		if _, err := k.Occupied(); !errors.Is(err, ErrNoRules) {

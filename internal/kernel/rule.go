@@ -21,12 +21,20 @@ const fibRuleLen = unix.SizeofRtMsg
 // nothing else is read.
 var ErrNoRules = errors.New("the kernel has no policy routing")
 
-// readRules reads the rules of both families, in the kernel's order. Rules
+// readRules reads the rules of one family, or of both for 0, in the kernel's order. Rules
 // cannot be filtered by the kernel. A strict socket refuses a dump whose header
 // is not a whole struct fib_rule_hdr, as the library's RuleList sends it.
-func (k *Kernel) readRules() error {
+func (k *Kernel) readRules(family netstate.Family) error {
 	rules := make([]netstate.Rule, 0, len(k.rules)+8)
 	for _, f := range k.families {
+		if family != 0 && f != family {
+			for _, r := range k.rules {
+				if r.Family == f {
+					rules = append(rules, r)
+				}
+			}
+			continue
+		}
 		k.rt.reset()
 		k.rt.begin(unix.RTM_GETRULE, unix.NLM_F_DUMP, k.rt.nextSeq())
 		nl.DeserializeRtMsg(k.rt.zero(fibRuleLen)).Family = byte(f)

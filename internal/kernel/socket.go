@@ -21,7 +21,15 @@ const (
 )
 
 // errInterrupted: what was listed kept changing while it was read.
-var errInterrupted = errors.New("the list changed while it was read")
+var errInterrupted error = temporary("the list changed while it was read")
+
+// temporary is an error that the next attempt will hardly meet.
+type temporary string
+
+func (t temporary) Error() string { return string(t) }
+
+// Temporary says that one such failure is no news.
+func (t temporary) Temporary() bool { return true }
 
 // socket is one rtnetlink socket with strict checking of dump requests, without
 // which the kernel ignores their filters (linux 4.20 and newer).

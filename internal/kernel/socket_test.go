@@ -82,6 +82,7 @@ func TestDumpIsRepeatedWhenInterrupted(t *testing.T) {
 			return [][]byte{packet(unix.RTM_NEWLINK, flags, seq, make([]byte, 4)), packet(unix.RTM_NEWLINK, 0, seq+7, nil), doneMessage(seq, 0)}
 		})
 		count := 0
+		s.timeout = time.Minute // the answers come from a goroutine
 		s.ask()
 		err := s.dump(func() { count = 0 }, func(header, []byte) { count++ })
 		if !errors.Is(err, c.want) || tries != c.tries || count != 1 {

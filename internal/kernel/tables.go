@@ -28,6 +28,8 @@ type mainTable struct {
 	touched atomic.Bool // an event came that may mean a change outside the path tables
 	flushes atomic.Bool // an event came that is sent before the routes that go with it do
 	seen    map[tableID]int
+	patches patches
+	unsure  bool // patches were applied since the last walk
 
 	mu     sync.Mutex
 	strays map[tableID]struct{} // tables in which an event showed a route of ours
@@ -77,7 +79,7 @@ func (k *Kernel) awaitFlush(full bool) error {
 
 // readRoutes reads the tables that matter again, as far as the hints lead.
 func (k *Kernel) readRoutes(h netstate.Hints) error {
-	touched := k.main.touched.Swap(false) || !k.main.watched.Load() || h.Full
+	touched := k.main.touched.Swap(false) || !k.main.watched.Load() || h.Full || h.Walk
 	strays := k.main.takeStrays()
 	if err := k.readTables(h, touched, strays); err != nil {
 		k.main.touched.Store(true)
@@ -112,16 +114,24 @@ func (k *Kernel) readTables(h netstate.Hints, touched bool, strays map[tableID]s
 	tables := make(map[tableID][]netstate.Route, len(wanted))
 	keep := k.keeper()
 	all := h.Kinds&^(netstate.KindRules|netstate.KindEndpoints) != 0
+	events := k.main.patches.take()
 	for id, path := range wanted {
 		old, known := k.tables[id]
 		if _, partly := k.stale[id]; partly {
 			known = false
 		}
 		_, named := h.Links[path]
-		again := all && (path == 0 || h.Links == nil || named || dependsOn(old, path, h.Links))
+		again := all && (h.Family == 0 || h.Family == id.family) && (path == 0 || h.Links == nil || named || dependsOn(old, path, h.Links))
 		if known && (!again || k.main.seen[id] > manyRoutes && !touched) {
-			tables[id] = old
-			continue
+			list := events[id]
+			if len(list) == 0 {
+				tables[id] = old
+				continue
+			}
+			if routes, ok := k.patched(id.family, old, list); ok {
+				tables[id], k.main.unsure = routes, true
+				continue
+			}
 		}
 		routes, err := k.readTable(id, keep)
 		if err != nil {
@@ -132,6 +142,7 @@ func (k *Kernel) readTables(h netstate.Hints, touched bool, strays map[tableID]s
 	if err := k.readStale(h.Full, wanted, strays, tables, keep); err != nil {
 		return err
 	}
+	k.main.unsure = k.main.unsure && !touched
 	k.stale = map[tableID]struct{}{}
 	for id := range tables {
 		if _, ok := wanted[id]; !ok {
@@ -249,6 +260,7 @@ func (k *Kernel) replaceTables(tables map[tableID][]netstate.Route) {
 		}
 	}
 	k.tables = tables
+	k.main.patches.setLarge(k.main.seen)
 }
 
 func sameButLifetime(a, b netstate.Route) bool {

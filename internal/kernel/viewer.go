@@ -95,7 +95,7 @@ func count64(b []byte, off int) uint64 {
 // Addrs reads all addresses of all links.
 func (v *Viewer) Addrs() ([]netstate.Addr, error) {
 	var list []netstate.Addr
-	if err := v.k.dumpAddrs(&list, 0); err != nil {
+	if err := v.k.dumpAddrs(&list, 0, 0); err != nil {
 		return nil, fmt.Errorf("read addresses: %w", err)
 	}
 	return list, nil

@@ -20,9 +20,17 @@ type Hints struct {
 	// Full says that nothing may be kept of what was read before (start,
 	// overflow, resync).
 	Full bool
+	// Walk says that tables with thousands of routes are to be read whatever their
+	// events told.
+	Walk bool
 	// Links names the links whose addresses and routes changed; nil with a
 	// kind set means any.
 	Links map[int]struct{}
+	// Lazy says that no path can depend on it as far as is known, so that it may
+	// wait for more of its kind. It names links.
+	Lazy bool
+	// Family says that only addresses, routes and rules of it changed; 0: of any.
+	Family Family
 	// Reason says what the hint came from, for the log: "address added on eth0".
 	Reason string
 }
@@ -41,6 +49,10 @@ func (h *Hints) Merge(other Hints) {
 	}
 	h.Kinds |= other.Kinds
 	h.Full = h.Full || other.Full
+	h.Walk = h.Walk || other.Walk
+	if h.Family != other.Family {
+		h.Family = 0
+	}
 	switch {
 	case h.Links == nil || other.Links == nil:
 		h.Links = nil

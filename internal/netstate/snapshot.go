@@ -26,6 +26,9 @@ type Snapshot struct {
 	// LeaseGateways are routers that a DHCP lease names and no route shows.
 	LeaseGateways map[LinkFamily]netip.Addr
 	MPTCP         MPTCP
+	// Unsure says that a large table was not walked for what its events told; a
+	// hint with Walk does.
+	Unsure bool
 }
 
 // Way is where traffic leaves.

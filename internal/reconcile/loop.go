@@ -81,6 +81,7 @@ type Loop struct {
 
 	recordErr  error
 	resync     time.Time
+	walk       time.Time // when a large table is to be walked; zero: not
 	fightDue   time.Time
 	due        time.Time // when the loop acts by itself
 	poked      bool      // nudged
@@ -138,7 +139,7 @@ func (l *Loop) View() *View { return l.view.Load() }
 
 // Behind tells whether the newest view may not show what the kernel has told
 // already: a round runs or is about to. Another view follows soon.
-func (l *Loop) Behind() bool { return l.slot.Pending() || l.working.Load() }
+func (l *Loop) Behind() bool { return l.slot.Holds() || l.working.Load() }
 
 // Changed returns a channel that is closed with the next view.
 func (l *Loop) Changed() <-chan struct{} {
@@ -238,7 +239,10 @@ func (l *Loop) wait(ctx context.Context, timer *time.Timer) bool {
 		now := time.Now()
 		wake := l.slot.Wake()
 		due := l.due
-		if l.slot.Pending() || l.poked {
+		if held := l.slot.Due(); !held.IsZero() {
+			due = earlier(due, held)
+		}
+		if l.poked || !due.After(now) {
 			// Further events change nothing until the gate opens.
 			due, wake = now, nil
 		}

@@ -112,7 +112,7 @@ func (l *Loop) readAll(h *netstate.Hints, r *round) bool {
 	const more = 2
 	ok := l.read(*h, r.at)
 	for n := 0; ok && n < more && l.slot.Pending(); n++ {
-		further, _ := l.slot.Take()
+		further, _ := l.slot.Take(time.Now())
 		h.Merge(further)
 		r.event, r.full = true, h.Full
 		ok = l.read(further, r.at)
@@ -144,7 +144,7 @@ func (l *Loop) read(h netstate.Hints, at time.Time) bool {
 	now := time.Now()
 	if err != nil {
 		l.counters.ReadErrors++
-		if l.reading.err == nil || l.reading.err.Error() != err.Error() {
+		if l.newError(err) {
 			l.log.Error("read kernel state", zap.Error(err), zap.String("trigger", h.Reason))
 		}
 		l.reading.failed(err, now)
@@ -152,10 +152,26 @@ func (l *Loop) read(h netstate.Hints, at time.Time) bool {
 	}
 	l.reading = retry{}
 	l.snap = snap
+	switch {
+	case !snap.Unsure:
+		l.walk = time.Time{}
+	case l.walk.IsZero():
+		l.walk = now.Add(walkPause)
+	}
 	l.carriers.see(snap.Links, at)
 	l.expiry.see(snap.Routes, now)
 	l.learnNames()
 	return true
+}
+
+// newError tells whether a failed read is worth a line: the first of its kind,
+// or the second in a row of those that pass.
+func (l *Loop) newError(err error) bool {
+	var t interface{ Temporary() bool }
+	if errors.As(err, &t) && t.Temporary() {
+		return l.reading.tries == 1
+	}
+	return l.reading.err == nil || l.reading.err.Error() != err.Error()
 }
 
 // learnNames keeps the names of links that are gone, for the lines about them.
@@ -291,7 +307,8 @@ func (l *Loop) verify(r *round, left map[object]wish) {
 	for _, list := range [][]netstate.Change{l.changes.Up, l.changes.Down} {
 		for _, c := range list {
 			o := objectOf(c)
-			if was, ok := r.tried[o]; ok && was == left[o] && !r.failed[o] {
+			// What came meanwhile may have undone it: an address that went took it along.
+			if was, ok := r.tried[o]; ok && was == left[o] && !r.failed[o] && !l.slot.Pending() {
 				l.fail(r, c, errNotShown)
 			}
 		}

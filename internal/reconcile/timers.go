@@ -12,6 +12,10 @@ import (
 // ended and was not, so that no oversight can make the loop spin.
 const overduePause = time.Second
 
+// walkPause is how long the events of a large routing table are believed before
+// it is walked.
+const walkPause = 5 * time.Second
+
 // setTimers finds the next time at which the loop has to act by itself. At rest that is
 // the resync.
 func (l *Loop) setTimers(now time.Time) {
@@ -22,7 +26,7 @@ func (l *Loop) setTimers(now time.Time) {
 	} else {
 		_, grace := l.carriers.inGrace(now)
 		_, hold := l.carriers.flaps.Held(now)
-		for _, t := range []time.Time{grace, hold, l.expiry.at, l.fightDue, l.rearm.due, l.guard.due, l.farewells.due()} {
+		for _, t := range []time.Time{l.walk, grace, hold, l.expiry.at, l.fightDue, l.rearm.due, l.guard.due, l.farewells.due()} {
 			due = earlier(due, t)
 		}
 		for _, f := range l.failures {
@@ -54,7 +58,7 @@ func (l *Loop) pace(r *round, now time.Time, took time.Duration) {
 // take empties the slot and adds what is due by time. The moment returned is
 // that of the oldest event, or now; event tells whether there was one.
 func (l *Loop) take(now time.Time) (h netstate.Hints, at time.Time, event bool) {
-	h, at = l.slot.Take()
+	h, at = l.slot.Take(now)
 	event = !h.Empty()
 	if !event {
 		at = now
@@ -67,6 +71,9 @@ func (l *Loop) take(now time.Time) (h netstate.Hints, at time.Time, event bool) 
 	}
 	if l.reading.tries > 0 && over(l.reading.next) {
 		h.Merge(full("retry of a failed read"))
+	}
+	if over(l.walk) {
+		h.Merge(netstate.Hints{Kinds: netstate.KindRoutes, Walk: true, Reason: "events of a large routing table"})
 	}
 	if over(l.expiry.at) {
 		h.Merge(netstate.Hints{Kinds: netstate.KindRoutes, Reason: "end of a route's lifetime"})

@@ -4,7 +4,7 @@
 // ours. It is written before the change that it names, lives on a tmpfs, and
 // belongs to one boot and one network namespace: what another boot or
 // namespace wrote counts for nothing. The files: record (the store), encoding
-// (the file's content), lock (one daemon for each namespace), holder (who has
+// (the file's content), write (how it gets there), lock (one daemon for each namespace), holder (who has
 // the lock).
 package record
 
@@ -35,11 +35,12 @@ const maxSize = 1 << 20
 // nil. One that returns an error has changed the record in memory alone; the
 // next call writes all of it. It is used by one goroutine.
 type Store struct {
-	dir    string
-	bootID string
-	cookie uint64
-	now    netstate.Ownership // its map and what it points to are never changed
-	disk   []byte             // what the file holds; nil: unknown or none
+	dir      string
+	inMemory bool
+	bootID   string
+	cookie   uint64
+	now      netstate.Ownership // its map and what it points to are never changed
+	disk     []byte             // what the file holds, without padding; nil: unknown or none
 }
 
 // Open reads the record in dir, which need not exist, for the boot and the
@@ -48,10 +49,11 @@ type Store struct {
 // namespace. The error says in what way a record that is there cannot be used,
 // and what follows; a missing one and one of another boot are no errors.
 func Open(dir, bootID string, cookie uint64) (*Store, netstate.Ownership, error) {
-	if volatile(dir) {
+	inMemory := volatile(dir)
+	if inMemory {
 		bootID = anyBoot
 	}
-	s := &Store{dir: dir, bootID: bootID, cookie: cookie}
+	s := &Store{dir: dir, inMemory: inMemory, bootID: bootID, cookie: cookie}
 	b, err := read(s.path())
 	if errors.Is(err, fs.ErrNotExist) {
 		return s, s.now, nil
@@ -64,7 +66,7 @@ func Open(dir, bootID string, cookie uint64) (*Store, netstate.Ownership, error)
 		return s, s.now, fmt.Errorf("read state record %s: %w: endpoints made before count as foreign unless they are exactly as planned", s.path(), err)
 	}
 	if own.Known {
-		s.now, s.disk = own, b
+		s.now, s.disk = own, bytes.TrimRight(b, " ")
 	}
 	return s, s.now, nil
 }
@@ -180,15 +182,15 @@ func (s *Store) Remove() error {
 	return nil
 }
 
-// write replaces the file at once, so that a reader and a crash see the old or
-// the new content. There is no fsync: the record must not outlive the boot.
+// write changes the file at once, so that a crash leaves the old or the new
+// content. There is no fsync: the record must not outlive the boot.
 func (s *Store) write() error {
 	s.now.Known = true
 	b, err := encode(s.now, s.bootID, s.cookie)
 	if err == nil && s.disk != nil && bytes.Equal(b, s.disk) {
 		return nil
 	}
-	if err == nil {
+	if err == nil && !(s.inMemory && overwrite(s.path(), b)) {
 		err = s.replace(b)
 	}
 	if err != nil {
@@ -196,52 +198,4 @@ func (s *Store) write() error {
 	}
 	s.disk = b
 	return nil
-}
-
-func (s *Store) replace(b []byte) error {
-	// One name is enough, because the lock lets one daemon write; what a crash
-	// left under it is overwritten.
-	temp := s.path() + ".new"
-	err := writeFile(temp, b)
-	if errors.Is(err, fs.ErrNotExist) {
-		if err = os.MkdirAll(s.dir, 0o755); err == nil {
-			err = writeFile(temp, b)
-		}
-	}
-	if err == nil {
-		err = unix.Rename(temp, s.path())
-	}
-	if err != nil {
-		_ = os.Remove(temp)
-		s.disk = nil // the next call tries again, whatever it has to say
-		return bare(err)
-	}
-	return nil
-}
-
-// writeFile is os.WriteFile without the runtime's poller, which takes a regular
-// file to be one and is refused. Each endpoint waits for this.
-func writeFile(path string, b []byte) error {
-	fd, err := -1, error(unix.EINTR)
-	for err == unix.EINTR {
-		fd, err = unix.Open(path, unix.O_WRONLY|unix.O_CREAT|unix.O_TRUNC|unix.O_CLOEXEC, 0o644)
-	}
-	if err != nil {
-		return err
-	}
-	for len(b) > 0 && err == nil {
-		var n int
-		if n, err = unix.Write(fd, b); err == unix.EINTR {
-			err = nil
-			continue
-		}
-		if err == nil && n == 0 {
-			err = io.ErrShortWrite
-		}
-		b = b[max(n, 0):]
-	}
-	if closed := unix.Close(fd); err == nil {
-		err = closed
-	}
-	return err
 }

@@ -2,6 +2,7 @@ package record
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -203,24 +204,34 @@ func TestFullDisk(t *testing.T) {
 	inOwnNamespace(t, unix.CLONE_NEWNS, func() {
 		dir := t.TempDir()
 		must(t, unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""))
-		must(t, unix.Mount("tmpfs", dir, "tmpfs", 0, "size=8k"))
+		must(t, unix.Mount("tmpfs", dir, "tmpfs", 0, "size=32k"))
 		defer func() { _ = unix.Unmount(dir, unix.MNT_DETACH) }()
 		s := mustOpen(t, dir)
 		must(t, s.Settle(ep("10.1.1.2", 2, 7)))
 		fill := filepath.Join(dir, "fill")
-		for n := 8192; n > 0; n /= 2 {
+		for n := 28 << 10; n > 0; n -= 4 << 10 {
 			if os.WriteFile(fill, make([]byte, n), 0o644) == nil {
 				break
 			}
 		}
-		if err := s.Settle(ep("10.1.2.2", 3, 8)); !errors.Is(err, unix.ENOSPC) {
+		// What has room in the file needs no other.
+		must(t, s.Settle(ep("10.1.2.2", 3, 8)))
+		many := []netstate.Endpoint{}
+		for i := range 100 {
+			many = append(many, ep(fmt.Sprintf("10.1.3.%d", i+1), 4, uint8(i+9)))
+		}
+		if err := s.Settle(many...); !errors.Is(err, unix.ENOSPC) {
 			t.Fatalf("error: %v", err)
 		}
-		if o := mustOpen(t, dir).Owned(); !o.OwnsEndpoint(ep("10.1.1.2", 2, 7)) || len(o.Endpoints) != 1 {
+		if o := mustOpen(t, dir).Owned(); !o.OwnsEndpoint(ep("10.1.1.2", 2, 7)) || len(o.Endpoints) != 2 {
 			t.Errorf("the old record is gone: %+v", o)
 		}
 		must(t, os.Remove(fill))
 		must(t, s.Settle(ep("10.1.2.2", 3, 8)))
+		if o := mustOpen(t, dir).Owned(); len(o.Endpoints) != 102 {
+			t.Errorf("found %+v", o)
+		}
+		must(t, s.Forget(many...))
 		if o := mustOpen(t, dir).Owned(); len(o.Endpoints) != 2 {
 			t.Errorf("found %+v", o)
 		}
@@ -327,4 +338,47 @@ func TestRecordInMemory(t *testing.T) {
 	if _, own, err := Open(dir, "one", 8); err != nil || own.Known {
 		t.Errorf("another namespace: known %v, %v", own.Known, err)
 	}
+}
+
+// TestWrittenOver: a record in memory is written over, and made anew where that would not do.
+func TestWrittenOver(t *testing.T) {
+	dir, err := os.MkdirTemp("/dev/shm", "record")
+	must(t, err)
+	defer os.RemoveAll(dir)
+	path := filepath.Join(dir, FileName)
+	s := mustOpen(t, dir)
+	id := uint8(0)
+	check := func(what string) {
+		t.Helper()
+		id++
+		must(t, s.Settle(ep("10.1.1.2", 2, id)))
+		if o := mustOpen(t, dir).Owned(); !o.OwnsEndpoint(ep("10.1.1.2", 2, id)) {
+			t.Errorf("%s: found %+v", what, o)
+		}
+	}
+	ino := func() uint64 {
+		var st unix.Stat_t
+		must(t, unix.Stat(path, &st))
+		return st.Ino
+	}
+	check("made")
+	first := ino()
+	check("written over")
+	if ino() != first {
+		t.Error("the file was made anew for a small change")
+	}
+	must(t, os.Link(path, path+".old"))
+	check("one of two names")
+	if ino() == first {
+		t.Error("a file with a second name was written over")
+	}
+	must(t, os.Truncate(path, 10))
+	check("torn")
+	must(t, os.Remove(path))
+	check("removed")
+	must(t, os.Remove(path))
+	must(t, os.Symlink(path+".old", path))
+	check("a symbolic link in its place")
+	must(t, os.RemoveAll(dir))
+	check("the directory was removed")
 }

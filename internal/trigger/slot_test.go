@@ -29,7 +29,7 @@ func TestSlotMergesAndKeepsTheFirstMoment(t *testing.T) {
 	s.Put(netstate.Hints{Kinds: netstate.KindAddrs, Links: links(2), Reason: "address added on eth0"}, t0)
 	s.Put(netstate.Hints{Kinds: netstate.KindRoutes, Links: links(3), Reason: "route added"}, t0.Add(time.Second))
 	<-s.Wake()
-	h, first := s.Take()
+	h, first := s.Take(t0)
 	want := netstate.Hints{Kinds: netstate.KindAddrs | netstate.KindRoutes, Links: links(2, 3), Reason: "address added on eth0"}
 	if d := cmp.Diff(want, h); d != "" {
 		t.Errorf("hints (-want +got):\n%s", d)
@@ -59,7 +59,7 @@ func TestSlotNeverBlocksNorDrops(t *testing.T) {
 	}
 	seen := map[int]struct{}{}
 	take := func() {
-		h, _ := s.Take()
+		h, _ := s.Take(t0)
 		for l := range h.Links {
 			seen[l] = struct{}{}
 		}
@@ -91,7 +91,7 @@ func TestGate(t *testing.T) {
 		{"then they gather", 17, short, 0, MinGap},
 		{"the pause runs from the end of the round", 17, short, 2 * ms, ms},
 		{"after it the next event passes at once", 17, short, 3 * ms, 0},
-		{"a costly round takes a tenth of the time", 1, 20 * ms, 0, 180*ms - MaxCredit},
+		{"a costly round takes a tenth of the time", 6, 20 * ms, 0, 6*180*ms - DearCredit},
 		{"no event waits longer than this", 9, 10 * time.Second, 0, MaxGap},
 	} {
 		t.Run(c.name, func(t *testing.T) {
