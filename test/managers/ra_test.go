@@ -206,7 +206,8 @@ func TestTemporaryAddresses(t *testing.T) {
 	h := newHost(t, lab.IPv6Only())
 	for _, dev := range []string{"eth0", "eth1"} {
 		conf := "net.ipv6.conf." + dev + "."
-		h.Client.Sysctl(conf+"max_desync_factor", "0", conf+"temp_prefered_lft", "7", conf+"temp_valid_lft", "16")
+		h.Client.Sysctl(conf+"max_desync_factor", "0", conf+"temp_valid_lft", "16")
+		h.Client.Sysctl(conf+"temp_prefered_lft", "7") //nolint:misspell // the kernel's
 	}
 	h.Client.Daemon()
 	r0, r1 := h.linkLocal("r0"), h.linkLocal("r1")
