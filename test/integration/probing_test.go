@@ -261,6 +261,13 @@ func TestNoTestsBesideAVPN(t *testing.T) {
 	if states, _ := probes(n); len(states) > 0 {
 		t.Errorf("states %v", states)
 	}
+	// Nor does the probe by hand, with the daemon's word or without.
+	for _, socket := range []string{n.Client.StateDir() + "/control.sock", "/nobody"} {
+		r := n.Client.Ctl("--socket", socket, "probe", "--timeout", "200ms", probeTarget)
+		if now := packets(n.Router, "tests"); now != before || strings.Contains(r.Stdout, "\n  bound ") {
+			t.Errorf("%d packets beside the tunnel; probe by %s:\n%s%s", now-before, socket, r.Stdout, r.Stderr)
+		}
+	}
 	v.stop(n)
 	waitProbe(n, "eth0 answers", "eth1 answers")
 	d.Stop()
