@@ -139,7 +139,7 @@ func about(c *status.Connection, what string) bool {
 	ends := []string{c.Local, c.Remote}
 	for i := range c.Subflows {
 		f := &c.Subflows[i]
-		if f.Link == what || f.AddressLink == what {
+		if what != "" && (f.Link == what || f.AddressLink == what) {
 			return true
 		}
 		ends = append(ends, f.Local, f.Remote)

@@ -69,7 +69,9 @@ func (p *page) connection(c *status.Connection, hidden bool) {
 		p.line(p.paint(bold, l))
 	}
 	facts := []string{c.State, "token " + c.Token, "sent " + amount(c.SentBytes, sentOf(c.Rate)), "received " + amount(c.ReceivedBytes, receivedOf(c.Rate))}
-	p.label(2, strings.Join(facts, ", "), 0, plain, "")
+	for _, l := range wrap(strings.Join(facts, ", "), width-2) {
+		p.line("  " + l)
+	}
 	switch {
 	case c.Fallback:
 		p.label(2, "fell back to TCP:", 0, yellow, "it has one subflow, and cannot have others")

@@ -184,8 +184,9 @@ func countersText(d *status.KernelCounters, colours bool) string {
 }
 
 func (p *page) counter(c status.KernelCounter) {
-	const column = 2 + nameColumn + 1 + valueColumn + 2
-	front := "  " + p.paint(levelColours[c.Level], fit(clean(c.Name), nameColumn)) + " " + left(strconv.FormatUint(c.Value, 10), valueColumn) + "  "
+	value := left(strconv.FormatUint(c.Value, 10), valueColumn)
+	column := 2 + nameColumn + 1 + len(value) + 2
+	front := "  " + p.paint(levelColours[c.Level], fit(clean(c.Name), nameColumn)) + " " + value + "  "
 	text := c.Text
 	if c.Remedy != "" && c.Value > 0 && c.Level != status.CounterUsual {
 		text += ". Do: " + c.Remedy

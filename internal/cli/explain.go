@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/subflowd/subflowd/internal/control"
+	"github.com/subflowd/subflowd/internal/observe"
 	"github.com/subflowd/subflowd/pkg/status"
 )
 
@@ -47,11 +48,19 @@ Exit status 1 when there is no such thing.`,
 	}
 }
 
-// explainable are the links and addresses that the daemon knows, for shells.
+// explainable are the links and addresses that the daemon knows, for shells, or
+// those that the kernel has while no daemon answers.
 func (a *app) explainable(args []string) []string {
-	var doc status.Document
-	if _, err := a.client().get(control.PathStatus, &doc); err != nil || len(args) > 0 {
+	if len(args) > 0 {
 		return nil
+	}
+	var doc status.Document
+	if _, err := a.client().get(control.PathStatus, &doc); err != nil {
+		links, addrs, err := observe.Places()
+		if err != nil {
+			return nil
+		}
+		return append(links, addrs...)
 	}
 	seen := map[string]bool{}
 	var out []string

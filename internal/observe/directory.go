@@ -112,3 +112,32 @@ func (d *Directory) forget(e *mptcp.Event) {
 		delete(d.conns, e.Token)
 	}
 }
+
+// Places are the names of the links of the calling thread's network namespace
+// and the addresses on them, the loopback's left out.
+func Places() (links, addrs []string, err error) {
+	v, err := kernel.OpenViewer()
+	if err != nil {
+		return nil, nil, err
+	}
+	defer v.Close()
+	counters, err := v.Links()
+	if err != nil {
+		return nil, nil, err
+	}
+	list, err := v.Addrs()
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, l := range counters {
+		if !l.Loopback {
+			links = append(links, l.Name)
+		}
+	}
+	for _, a := range list {
+		if a.IP().IsGlobalUnicast() {
+			addrs = append(addrs, a.IP().String())
+		}
+	}
+	return links, addrs, nil
+}

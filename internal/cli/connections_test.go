@@ -1,0 +1,141 @@
+package cli
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/subflowd/subflowd/pkg/status"
+)
+
+// golden compares a text with a file of testdata, and wants it 80 columns wide.
+func golden(t *testing.T, file, found string) {
+	t.Helper()
+	file = filepath.Join("testdata", file)
+	if *update {
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(found), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), found); diff != "" {
+		t.Errorf("%s (- wanted, + found; -update writes it)\n%s", file, diff)
+	}
+	for line := range strings.Lines(found) {
+		if n := utf8.RuneCountInString(strings.TrimRight(line, "\n")); n > width {
+			t.Errorf("%d columns: %s", n, line)
+		}
+	}
+}
+
+// looks are the documents that internal/observe makes of the samples of its tests.
+func looks(t *testing.T) map[string]*status.Connections {
+	t.Helper()
+	files, err := filepath.Glob("../observe/testdata/connections/*.json")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no documents: %v", err)
+	}
+	all := map[string]*status.Connections{}
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		d := &status.Connections{}
+		if err := json.Unmarshal(text, d); err != nil {
+			t.Fatalf("%s: %v", f, err)
+		}
+		all[strings.TrimSuffix(filepath.Base(f), ".json")] = d
+	}
+	return all
+}
+
+func TestConnectionsText(t *testing.T) {
+	for name, d := range looks(t) {
+		plain := connectionsText(d, false)
+		golden(t, "connections/"+name+".txt", plain)
+		if d := cmp.Diff(plain, sgr.ReplaceAllString(connectionsText(d, true), "")); d != "" {
+			t.Errorf("%s: colours change letters: %s", name, d)
+		}
+	}
+}
+
+func TestAbout(t *testing.T) {
+	d := looks(t)["odd"]
+	for what, want := range map[string][]string{
+		"eth0":                    {"00000010", "00000020", "00000050", "00000070", "00000080"},
+		"wlan0":                   {"00000020"}, // the address is on it
+		"wlan":                    nil,
+		"192.0.2.9":               {"00000060"},
+		"10.1.2.2":                {"00000020"},
+		"::ffff:10.1.2.2":         {"00000020"},
+		"203.0.113.7:443":         {"00000030"},
+		"203.0.113.7:44":          nil,
+		"[::ffff:127.0.0.1]:8080": {"00000040"},
+		"2001:db8:1::2":           {"00000050"},
+		"00000060":                {"00000060"},
+		"0x00000060":              {"00000060"},
+		"":                        nil,
+	} {
+		var found []string
+		for i := range d.Connections {
+			if about(&d.Connections[i], what) {
+				found = append(found, d.Connections[i].Token)
+			}
+		}
+		slices.Sort(found)
+		if d := cmp.Diff(want, found); d != "" {
+			t.Errorf("%q: %s", what, d)
+		}
+	}
+}
+
+func TestCountersText(t *testing.T) {
+	d := &status.KernelCounters{Time: time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC), IntervalSeconds: 2, Counters: []status.KernelCounter{
+		{Group: "MPTcpExt", Name: "MPJoinRejected", Value: 12, Added: 3, Level: status.CounterTrouble, Text: "joins of peers that were refused", Remedy: "ip mptcp limits set subflows 8"},
+		{Group: "MPTcpExt", Name: "MPCapableFallbackSYNACK", Value: 1 << 63, Level: status.CounterNotable, Text: "servers that answered with plain TCP"},
+		{Group: "TcpExt", Name: "TCPTimeouts", Level: status.CounterNotable, Text: "timeouts", Remedy: "not while it is zero"},
+		{Group: "MPTcpExt", Name: "FromTheFuture\x1b", Value: 7, Level: status.CounterUnknown, Text: "newer than this program"},
+		{Group: "MPTcpExt", Name: "MPCurrEstab", Value: 4, Level: status.CounterUsual, Text: "connections that are established now"},
+	}}
+	golden(t, "counters/some.txt", countersText(d, false))
+	golden(t, "counters/none.txt", countersText(&status.KernelCounters{}, false))
+	zone := time.Local
+	time.Local = time.UTC
+	defer func() { time.Local = zone }()
+	golden(t, "counters/added.txt", addedText(d, false))
+}
+
+func TestEventText(t *testing.T) {
+	at := time.Date(2026, 3, 1, 12, 34, 56, 789e6, time.UTC)
+	var b strings.Builder
+	for _, e := range []status.Event{
+		{Source: status.FromDaemon, Type: status.EventHello, State: status.Converged, Text: "subflowd v0.1.0 is converged"},
+		{Source: status.FromDaemon, Type: status.EventChange, Text: "ip -4 rule add from 10.1.1.2 lookup 100002 priority 32765 proto 77: what leaves from it goes by eth0"},
+		{Source: status.FromDaemon, Type: status.EventChange, Text: "refused: ip route add default: no", Error: "no"},
+		{Source: status.FromDaemon, Type: status.EventCondition, Severity: status.Warning, Text: "eth0\x1b[2J: is odd", Remedy: "make it even"},
+		{Source: status.FromKernel, Type: status.EventSubflowClosed, Text: "subflow 10.1.1.2:5 > 192.0.2.1:443 closed (reset: lack of resources)", ResetReason: "lack of resources"},
+		{Source: status.FromKernel, Type: status.EventLost, Text: "events were lost"},
+		{Source: status.FromMonitor, Type: status.EventAway, Text: "subflowd is gone"},
+	} {
+		e.Time = at
+		b.WriteString(eventText(&e, time.UTC, false))
+		if !strings.Contains(eventText(&e, time.UTC, true), "\x1b[") && e.Type != status.EventCondition {
+			t.Errorf("%s has no colour", e.Text)
+		}
+	}
+	golden(t, "monitor/some.txt", b.String())
+}
