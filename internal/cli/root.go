@@ -61,10 +61,10 @@ Exit status: 0 yes or done; 1 no (a finding, a timeout); 2 usage;
 	_ = root.RegisterFlagCompletionFunc("output", cobra.FixedCompletions([]string{"text", "json"}, cobra.ShellCompDirectiveNoFileComp))
 	root.AddCommand(
 		a.statusCommand(), a.planCommand(), a.waitCommand(), a.explainCommand(),
-		a.connectionsCommand(), a.countersCommand(), a.monitorCommand(),
+		a.connectionsCommand(), a.countersCommand(), a.monitorCommand(), a.topCommand(),
 		a.probeCommand(),
 		a.checkCommand(),
-		a.reloadCommand(), a.reconcileCommand(), a.runCommand(), a.versionCommand(),
+		a.reloadCommand(), a.reconcileCommand(), a.runCommand(), a.enableCommand(), a.disableCommand(), a.versionCommand(),
 	)
 	root.SetHelpCommand(helpCommand())
 	root.InitDefaultCompletionCmd()

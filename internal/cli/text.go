@@ -2,7 +2,6 @@ package cli
 
 import (
 	"fmt"
-	"io"
 	"os"
 	"strings"
 	"time"
@@ -40,8 +39,8 @@ func (a *app) coloured() bool {
 	return a.env["NO_COLOR"] == "" && a.env["TERM"] != "dumb" && a.env["TERM"] != "" && isTerminal(a.stdout)
 }
 
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
+func isTerminal(stream any) bool {
+	f, ok := stream.(*os.File)
 	if !ok {
 		return false
 	}
