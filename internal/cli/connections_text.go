@@ -68,7 +68,7 @@ func (p *page) connection(c *status.Connection, hidden bool) {
 	for _, l := range wrap(c.Local+" > "+c.Remote, width) {
 		p.line(p.paint(bold, l))
 	}
-	facts := []string{c.State, "token " + c.Token, "sent " + amount(c.SentBytes, sentOf(c.Rate)), "received " + amount(c.ReceivedBytes, receivedOf(c.Rate))}
+	facts := []string{c.State, "token " + c.Token, "sent " + amount(c.AckedBytes, sentOf(c.Rate)), "received " + amount(c.ReceivedBytes, receivedOf(c.Rate))}
 	for _, l := range wrap(strings.Join(facts, ", "), width-2) {
 		p.line("  " + l)
 	}
@@ -105,7 +105,7 @@ func (p *page) subflow(f *status.Subflow) {
 		rtt = observe.Short(seconds(f.RTTSeconds))
 	}
 	p.line(subflowRow(f.State, rtt, number(f.Cwnd), number(f.Retransmits),
-		observe.Bytes(f.SentBytes), sentRate, observe.Bytes(f.ReceivedBytes), receivedRate))
+		observe.Bytes(f.AckedBytes), sentRate, observe.Bytes(f.ReceivedBytes), receivedRate))
 }
 
 func subflowRow(state, rtt, cwnd, again, sent, sentRate, received, receivedRate string) string {

@@ -63,7 +63,13 @@ func connection(s *Sample, c *mptcp.Connection, r rates) status.Connection {
 		RetransmittedBytes: c.BytesRetrans, SendQueueBytes: c.SendQueue, ReceiveQueueBytes: c.ReceiveQueue, Rate: r.connection(c),
 		Subflows: make([]status.Subflow, len(c.Subflows)),
 	}
-	out.SentBytes, out.ReceivedBytes = streamBytes(c)
+	out.SentBytes, out.AckedBytes, out.ReceivedBytes = c.BytesSent, c.BytesAcked, c.BytesReceived
+	if !streamCounted(c) {
+		for i := range c.Subflows {
+			out.SentBytes += c.Subflows[i].BytesSent
+		}
+		out.AckedBytes, out.ReceivedBytes = streamBytes(c)
+	}
 	for i := range c.Subflows {
 		out.Subflows[i] = subflow(s, &c.Subflows[i], r)
 	}
@@ -79,19 +85,27 @@ func connection(s *Sample, c *mptcp.Connection, r rates) status.Connection {
 	return out
 }
 
-// streamBytes are the bytes of the application's stream. Kernels before 6.6 do
-// not count them, and none does for connections that have fallen back: there
-// the subflows' own stand in.
-func streamBytes(c *mptcp.Connection) (sent, received uint64) {
-	if c.BytesSent != 0 || c.BytesReceived != 0 {
-		return c.BytesSent, c.BytesReceived
+// streamCounted: kernels before 6.6 do not count the stream's bytes, and none
+// does for connections that have fallen back.
+func streamCounted(c *mptcp.Connection) bool { return c.BytesSent != 0 || c.BytesReceived != 0 }
+
+// streamBytes are the bytes of the application's stream that reached the peer
+// and that came, or those of the subflows where nobody counts them.
+func streamBytes(c *mptcp.Connection) (acked, received uint64) {
+	if streamCounted(c) {
+		return min(c.BytesAcked, c.BytesSent), c.BytesReceived
 	}
 	for i := range c.Subflows {
-		sent += c.Subflows[i].BytesSent - c.Subflows[i].BytesRetrans
+		acked += delivered(&c.Subflows[i])
 		received += c.Subflows[i].BytesReceived
 	}
-	return sent, received
+	return acked, received
 }
+
+// delivered are the bytes of a subflow that reached the peer. What TCP counts as
+// sent it counts again when the host's own queue drops it (__tcp_transmit_skb),
+// and may be twice what left; what it counts as acknowledged has the SYN in it.
+func delivered(f *mptcp.Subflow) uint64 { return min(f.BytesAcked, f.BytesSent) }
 
 func subflow(s *Sample, f *mptcp.Subflow, r rates) status.Subflow {
 	way := s.Way(f)
@@ -101,7 +115,7 @@ func subflow(s *Sample, f *mptcp.Subflow, r rates) status.Subflow {
 		Initial: !f.JoinLocal && !f.JoinRemote, Established: f.FullyEstablished, BackupLocal: f.BackupLocal, BackupRemote: f.BackupRemote,
 		RTTSeconds: f.RTT.Seconds(), MinRTTSeconds: f.MinRTT.Seconds(), RTOSeconds: f.RTO.Seconds(), Congestion: f.CAState.String(),
 		Cwnd: f.Cwnd, MSS: f.MSS, Unacked: f.Unacked, Lost: f.Lost, Retransmits: f.TotalRetrans, Timeouts: f.Backoff,
-		SentBytes: f.BytesSent, AckedBytes: f.BytesAcked, ReceivedBytes: f.BytesReceived, RetransmittedBytes: f.BytesRetrans,
+		SentBytes: f.BytesSent, AckedBytes: delivered(f), ReceivedBytes: f.BytesReceived, RetransmittedBytes: f.BytesRetrans,
 		NotSentBytes: f.NotSent, DeliveryBytesPerSecond: f.DeliveryRate, Rate: r.subflow(f),
 		LastSentSeconds: f.LastDataSent.Seconds(), LastReceivedSeconds: f.LastDataRecv.Seconds(), LastAckSeconds: f.LastAckRecv.Seconds(),
 	}
@@ -127,7 +141,7 @@ func carry(load map[int]*carried, list []status.Subflow) {
 			x.connections++
 		}
 		x.subflows++
-		x.sent += f.SentBytes
+		x.sent += f.AckedBytes
 		x.received += f.ReceivedBytes
 		if f.Rate != nil {
 			x.rate.SentBytesPerSecond += f.Rate.SentBytesPerSecond

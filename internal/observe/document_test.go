@@ -56,17 +56,17 @@ func download(second int) mptcp.Connection {
 	n := uint64(second)
 	return mptcp.Connection{
 		Token: 0x1a2b3c, Cookie: 1, State: mptcp.StateEstablished, Local: end("10.1.1.2:40000"), Remote: end("192.0.2.1:443"),
-		UID: 1000, Inode: 7788, SubflowsMax: 2, BytesSent: 30_000 * n, BytesReceived: 6_000_000 * n, ReceiveQueue: 1448,
+		UID: 1000, Inode: 7788, SubflowsMax: 2, BytesSent: 31_000 * n, BytesAcked: 30_000 * n, BytesReceived: 6_000_000 * n, ReceiveQueue: 1448,
 		Subflows: []mptcp.Subflow{
 			{ // by the link that its socket is bound to
 				Cookie: 3, State: mptcp.StateEstablished, Local: end("10.1.2.2:51000"), Remote: end("192.0.2.1:443"), IfIndex: 3,
 				LocalID: 2, JoinLocal: true, JoinRemote: true, FullyEstablished: true, BackupLocal: true,
 				RTT: 34500 * time.Microsecond, MinRTT: 30 * time.Millisecond, RTO: 250 * time.Millisecond, CAState: mptcp.CALoss, Backoff: 2,
-				Cwnd: 1, MSS: 1448, Unacked: 4, Lost: 3, TotalRetrans: 17, BytesSent: 2000, BytesReceived: 1_000_000,
+				Cwnd: 1, MSS: 1448, Unacked: 4, Lost: 3, TotalRetrans: 17, BytesSent: 20_000, BytesAcked: 2000, BytesReceived: 1_000_000,
 			},
 			{ // by the route
 				Cookie: 2, State: mptcp.StateEstablished, Local: end("10.1.1.2:40000"), Remote: end("192.0.2.1:443"), FullyEstablished: true,
-				RTT: 840 * time.Microsecond, Cwnd: 42, MSS: 1448, BytesSent: 28_000 * n, BytesReceived: 5_000_000 * n, DeliveryRate: 1_250_000,
+				RTT: 840 * time.Microsecond, Cwnd: 42, MSS: 1448, BytesSent: 28_000 * n, BytesAcked: 28_000*n + 1, BytesReceived: 5_000_000 * n, DeliveryRate: 1_250_000,
 			},
 			{ // closed with its endpoint
 				Cookie: 4, State: mptcp.StateFinWait1, Local: end("10.1.9.2:51002"), Remote: end("192.0.2.1:443"), IfIndex: 9, JoinLocal: true,
@@ -78,9 +78,9 @@ func download(second int) mptcp.Connection {
 // single is a connection with one subflow without news.
 func single(cookie uint64, local, remote string) mptcp.Connection {
 	return mptcp.Connection{
-		Token: uint32(cookie), Cookie: cookie, State: mptcp.StateEstablished, Local: end(local), Remote: end(remote), BytesSent: 512,
+		Token: uint32(cookie), Cookie: cookie, State: mptcp.StateEstablished, Local: end(local), Remote: end(remote), BytesSent: 512, BytesAcked: 512,
 		Subflows: []mptcp.Subflow{{
-			Cookie: cookie + 1, State: mptcp.StateEstablished, Local: end(local), Remote: end(remote), FullyEstablished: true, BytesSent: 512, Cwnd: 10,
+			Cookie: cookie + 1, State: mptcp.StateEstablished, Local: end(local), Remote: end(remote), FullyEstablished: true, BytesSent: 512, BytesAcked: 513, Cwnd: 10,
 		}},
 	}
 }

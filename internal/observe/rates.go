@@ -6,7 +6,8 @@ import (
 	"github.com/subflowd/subflowd/pkg/status"
 )
 
-// moved are bytes that were counted.
+// moved are bytes that were counted: of sockets those that reached the peer, of
+// links those that left.
 type moved struct{ sent, received uint64 }
 
 // rates know what an earlier sample has counted. Sockets are known by their
@@ -33,7 +34,7 @@ func newRates(now, before *Sample) rates {
 		r.sockets[c.Cookie] = moved{sent, received}
 		for k := range c.Subflows {
 			f := &c.Subflows[k]
-			r.sockets[f.Cookie] = moved{f.BytesSent, f.BytesReceived}
+			r.sockets[f.Cookie] = moved{delivered(f), f.BytesReceived}
 		}
 	}
 	for _, l := range before.Links {
@@ -50,7 +51,7 @@ func (r rates) connection(c *mptcp.Connection) *status.Rate {
 
 func (r rates) subflow(f *mptcp.Subflow) *status.Rate {
 	was, ok := r.sockets[f.Cookie]
-	return r.since(was, ok, f.BytesSent, f.BytesReceived)
+	return r.since(was, ok, delivered(f), f.BytesReceived)
 }
 
 func (r rates) link(l *kernel.LinkCounters) *status.Rate {

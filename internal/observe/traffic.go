@@ -108,7 +108,7 @@ func (s *Sample) byPath() map[pathKey]load {
 			key := pathKey{s.Way(f), familyOf(f.Local.Addr())}
 			x := out[key]
 			x.subflows++
-			x.sent += f.BytesSent
+			x.sent += delivered(f)
 			x.received += f.BytesReceived
 			if !seen[key] {
 				seen[key] = true

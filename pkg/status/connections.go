@@ -36,6 +36,7 @@ type Connection struct {
 	SubflowLimit uint8 `json:"subflow_limit"`
 	// Bytes of the application's stream; retransmitted ones went by another subflow again.
 	SentBytes          uint64 `json:"sent_bytes"`
+	AckedBytes         uint64 `json:"acked_bytes"` // that reached the peer
 	ReceivedBytes      uint64 `json:"received_bytes"`
 	RetransmittedBytes uint64 `json:"retransmitted_bytes"`
 	// Bytes that wait in the socket.
@@ -46,7 +47,8 @@ type Connection struct {
 	Subflows []Subflow `json:"subflows"`
 }
 
-// Rate is how fast bytes moved between two looks.
+// Rate is how fast bytes moved between two looks: of a link those that left it
+// and came, of a connection or subflow those that reached the peer and came.
 type Rate struct {
 	SentBytesPerSecond     uint64 `json:"sent_bytes_per_second"`
 	ReceivedBytesPerSecond uint64 `json:"received_bytes_per_second"`
@@ -87,6 +89,7 @@ type Subflow struct {
 	Retransmits uint32 `json:"retransmits"` // packets sent again, in all
 	Timeouts    uint8  `json:"timeouts"`    // in a row, now
 
+	// SentBytes counts what was sent again too, AckedBytes what reached the peer.
 	SentBytes          uint64 `json:"sent_bytes"`
 	AckedBytes         uint64 `json:"acked_bytes"`
 	ReceivedBytes      uint64 `json:"received_bytes"`
@@ -113,7 +116,7 @@ type Carrier struct {
 	// Connections and Subflows count those that use the link now.
 	Connections int `json:"connections"`
 	Subflows    int `json:"subflows"`
-	// Bytes of the subflows that live, without headers.
+	// Bytes of the subflows that live, without headers: that reached the peer, and that came.
 	SubflowSentBytes     uint64 `json:"subflow_sent_bytes"`
 	SubflowReceivedBytes uint64 `json:"subflow_received_bytes"`
 	SubflowRate          *Rate  `json:"subflow_rate,omitempty"`

@@ -101,7 +101,7 @@ type Traffic struct {
 	// what follows is then 0.
 	Omitted bool `json:"omitted"`
 	// Connections and Subflows count those that use the path now; the bytes are
-	// those of these subflows.
+	// those of these subflows that reached the peer, and that came.
 	Connections   int    `json:"connections"`
 	Subflows      int    `json:"subflows"`
 	SentBytes     uint64 `json:"sent_bytes"`
