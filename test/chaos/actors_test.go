@@ -87,8 +87,8 @@ func (a *author) sysctls() action {
 		return action{ip: []string{v4 + "/rp_filter=" + pick(a, "0", "1", "2")}}
 	case 1: // all its IPv6 goes; a network manager brings it back
 		return action{ip: append([]string{v6 + "/disable_ipv6=1", v6 + "/disable_ipv6=0"}, a.configure(l)...)}
-	case 2:
-		return action{ip: []string{v6 + "/accept_ra=" + pick(a, "0", "1", "2"), v6 + "/use_tempaddr=" + pick(a, "0", "2")}}
+	case 2: // never 0: an advertisement that only one of the two hosts missed could not be repeated
+		return action{ip: []string{v6 + "/accept_ra=" + pick(a, "1", "2"), v6 + "/use_tempaddr=" + pick(a, "0", "2")}}
 	case 3:
 		return action{ip: []string{v6 + "/keep_addr_on_down=" + pick(a, "0", "1")}}
 	case 4:

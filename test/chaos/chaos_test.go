@@ -85,14 +85,20 @@ func chaos(t *testing.T, seed uint64, actions int) {
 	w.checkRest()
 	w.checkLogs(actions)
 	w.cleanup()
-	t.Logf("acted %v, quiet %v, all %v; connections that had to live: %d of %d", acted.Round(time.Millisecond),
-		(first - acted).Round(time.Millisecond), time.Since(begun).Round(time.Millisecond), lived, len(w.conns))
+	t.Logf("acted %v, quiet %v, all %v; connections that had to live: %d of %d; judged beside a full tunnel: %v; ADD_ADDR heard: %d",
+		acted.Round(time.Millisecond), (first - acted).Round(time.Millisecond), time.Since(begun).Round(time.Millisecond),
+		lived, len(w.conns), w.guarded, w.main.Client.Counter("MPTcpExtAddAddr"))
 }
 
 // settle waits until the oracle agrees, others' things are as on the twin, and the daemon has nothing left to do.
 func (w *world) settle(when string) {
 	w.t.Helper()
+	said := time.Time{}
 	lab.Eventually(w.t, quiet, when, func() error {
+		if time.Since(said) > time.Second {
+			w.repeatAdverts()
+			said = time.Now()
+		}
 		if err := w.judge(); err != nil {
 			return err
 		}

@@ -14,7 +14,7 @@ import (
 func (a *author) others() action {
 	switch {
 	case a.IntN(3) == 0:
-		sub, add := a.IntN(9), a.IntN(4) // the daemon makes 4 of the second: what it set can be told from what others set
+		sub, add := 1+a.IntN(8), a.IntN(4) // the daemon makes 4 of the second, beside a tunnel 0 of both: what it set can be told from what others set
 		return action{text: fmt.Sprintf("mptcp limits set subflows %d add_addr_accepted %d", sub, add), run: func(w *world) {
 			w.limits = [2]int{sub, add}
 			w.main.ip(w.main.Client, fmt.Sprintf("mptcp limits set subflows %d add_addr_accepted %d", sub, add))
@@ -42,10 +42,12 @@ func (a *author) others() action {
 	}}
 }
 
-func (s *side) deleteEndpoint(addr string) {
-	for _, e := range endpointsOf(s.Client) {
+func (s *side) deleteEndpoint(addr string) { s.deleteEndpointOf(s.Client, addr) }
+
+func (s *side) deleteEndpointOf(h *lab.Host, addr string) {
+	for _, e := range endpointsOf(h) {
 		if e.Address == addr {
-			s.ip(s.Client, fmt.Sprintf("mptcp endpoint delete id %d", e.ID))
+			s.ip(h, fmt.Sprintf("mptcp endpoint delete id %d", e.ID))
 		}
 	}
 }

@@ -1,6 +1,7 @@
 package chaos
 
 import (
+	"encoding/json"
 	"maps"
 	"net/netip"
 	"slices"
@@ -96,13 +97,13 @@ func (j *judgement) checkLookups() {
 func (j *judgement) way(u *uplink, from, to netip.Addr) place {
 	any := func(*ipRoute) bool { return true }
 	specific := func(r *ipRoute) bool { return !r.isDefault() }
-	for i, r := range j.rules[u.family] {
-		if r.Priority == 32766 && j.hasRules(u) {
+	for _, r := range j.rules[u.family] {
+		if r.Priority == 32766 && j.hasRules(u, from) {
 			if out := j.own(u, to, specific); out != nil {
 				return out
 			}
 		}
-		if i == 0 || r.ours() || r.Mark != "" || !covers(r.Src, r.SrcLen, from) || !covers(r.Dst, r.DstLen, to) {
+		if r.Table == "local" || r.ours() || r.Mark != "" && r.Not == nil || !covers(r.Src, r.SrcLen, from) || !covers(r.Dst, r.DstLen, to) {
 			continue
 		}
 		if r.Action != "" {
@@ -141,4 +142,34 @@ func (j *judgement) own(u *uplink, to netip.Addr, specific func(*ipRoute) bool) 
 	}
 	_, out := j.resolve(u.family, u.table, to, any)
 	return out
+}
+
+// lookAtTunnels asks where traffic goes that is bound to nothing, to both halves of each family.
+func (j *judgement) lookAtTunnels() {
+	if !slices.ContainsFunc(j.links, func(l ipLink) bool { return l.Info.Kind == "tun" }) {
+		return
+	}
+	j.unbound = map[netip.Addr]string{}
+	for f, to := range map[string][2]string{"-4": {"2.16.0.1", "193.0.0.1"}, "-6": {"2600::1", "3800::1"}} {
+		full := true
+		for i, d := range to {
+			var answers []struct {
+				Dev    string     `json:"dev"`
+				Source netip.Addr `json:"prefsrc"`
+			}
+			out, err := j.main.Client.Try("ip", f, "-j", "route", "get", d)
+			if err == nil {
+				err = json.Unmarshal([]byte(out), &answers)
+			}
+			if err != nil || len(answers) != 1 {
+				full = false
+				continue
+			}
+			full = full && answers[0].Dev == tunnelDev
+			if i == 0 {
+				j.unbound[answers[0].Source] = answers[0].Dev
+			}
+		}
+		j.guarded = j.guarded || full
+	}
 }

@@ -67,7 +67,7 @@ func (s *state) uplinks() []*uplink {
 }
 
 func (s *state) uplink(l *ipLink, family string) *uplink {
-	if slices.Contains(l.Flags, "LOOPBACK") || l.Master != "" || !slices.Contains(l.Flags, "UP") {
+	if slices.Contains(l.Flags, "LOOPBACK") || l.Info.Kind == "tun" || l.Master != "" || !slices.Contains(l.Flags, "UP") {
 		return nil
 	}
 	u := &uplink{link: l, family: family, table: fmt.Sprint(pathTable(l.Index)), tables: []string{tableMain}}
@@ -152,6 +152,7 @@ func (s *state) routesBy(u *uplink, keep func(*ipRoute, ipHop) bool) []wantedRou
 func (w *world) judge() error {
 	s := read(w.main.Client)
 	j := &judgement{world: w, state: s, ups: s.uplinks()}
+	j.lookAtTunnels()
 	j.checkRules()
 	for _, u := range j.ups {
 		j.checkTable(u)
@@ -163,6 +164,7 @@ func (w *world) judge() error {
 		j.checkLookups()
 	}
 	if len(j.errs) == 0 {
+		w.guarded = w.guarded || j.guarded
 		return nil
 	}
 	return fmt.Errorf("the kernel is not as it should be:\n  %s", strings.Join(j.errs, "\n  "))
@@ -173,14 +175,21 @@ type judgement struct {
 	*state
 	ups  []*uplink
 	errs []string
+	// guarded: a full tunnel is up, beside which nothing is sent.
+	guarded bool
+	// unbound are the sources of traffic that leaves by another link than that of the source, while there is a tunnel.
+	unbound map[netip.Addr]string
 }
 
 func (j *judgement) wrong(format string, args ...any) {
 	j.errs = append(j.errs, fmt.Sprintf(format, args...))
 }
 
-// hasRules tells whether the addresses of an uplink have rules: one without carrier gives way to one that has it.
-func (j *judgement) hasRules(u *uplink) bool {
+// hasRules tells whether an address of an uplink has rules: one without carrier gives way to one that has it.
+func (j *judgement) hasRules(u *uplink, a netip.Addr) bool {
+	if by, ok := j.unbound[a]; j.guarded || ok && by != u.link.Name {
+		return false
+	}
 	return u.live || !slices.ContainsFunc(j.ups, func(o *uplink) bool { return o != u && o.family == u.family && o.live })
 }
 
@@ -230,10 +239,13 @@ func (j *judgement) checkRules() {
 			}
 		}
 		for _, u := range j.ups {
-			if u.family != f || !j.hasRules(u) {
+			if u.family != f {
 				continue
 			}
 			for _, a := range u.addrs {
+				if !j.hasRules(u, a.Local) {
+					continue
+				}
 				var want []string
 				from := fmt.Sprintf("32765: from %s lookup ", a.Local)
 				if len(j.shared(u)) > 0 {

@@ -53,14 +53,21 @@ type author struct {
 	rules     []string
 	tables    int
 	endpoints []string
-	running   bool // the daemon, as ordered
-	stalled   bool
-	deleted   int // how often endpoints of the daemon were deleted
-	serial    int
+	routers   map[string]*advert
+	announced map[string]bool // addresses of the server
+	local     map[string]int  // the priority of the rule that leads to the table local, by family
+	tunnel    bool
+	// tunnelRules are the commands that delete the rules of the tunnel.
+	tunnelRules []string
+	running     bool // the daemon, as ordered
+	stalled     bool
+	deleted     int // how often endpoints of the daemon were deleted
+	serial      int
 }
 
 func newAuthor(seed uint64, oneSubnet bool) *author {
-	a := &author{Rand: rand.New(rand.NewPCG(seed, 0x5ced)), oneSubnet: oneSubnet, running: true}
+	a := &author{Rand: rand.New(rand.NewPCG(seed, 0x5ced)), oneSubnet: oneSubnet, running: true,
+		routers: map[string]*advert{}, announced: map[string]bool{}, local: map[string]int{}}
 	a.links = []*link{
 		{n: 0, dev: "eth0", addr: "10.1.1.2", gw: "10.1.1.1", gw2: "10.1.1.254", addr6: "2001:db8:1::2", gw6: "2001:db8:1::1", gw62: "2001:db8:1::fe", metric: 100},
 		{n: 1, dev: "eth1", addr: "10.1.2.2", gw: "10.1.2.1", gw2: "10.1.2.254", addr6: "2001:db8:2::2", gw6: "2001:db8:2::1", gw62: "2001:db8:2::fe", metric: 200},
@@ -96,6 +103,10 @@ func (a *author) write(n int) []action {
 		{"others", 8, a.others},
 		{"enemy", 8, a.enemy},
 		{"sysctls", 4, a.sysctls},
+		{"tunnels", 7, a.tunnels},
+		{"adverts", 7, a.adverts},
+		{"signals", 4, a.signals},
+		{"local", 3, a.localRule},
 		{"daemon", 10, a.daemons},
 	}
 	total := 0
@@ -198,5 +209,12 @@ func (a *author) heal() []action {
 		x.ip = append(x.ip, strings.Replace(r, "route ", "route del ", 1))
 	}
 	a.rules, a.routes = nil, nil
-	return []action{x}
+	for _, f := range []string{"-4", "-6"} {
+		if p := a.local[f]; p != 0 {
+			x.ip = append(x.ip, f+" rule add lookup local pref 0", fmt.Sprintf("%s rule del lookup local pref %d", f, p))
+		}
+	}
+	down := a.tunnelDown()
+	down.who = x.who
+	return []action{down, x}
 }

@@ -49,22 +49,24 @@ type (
 		Table    string  `json:"table"`
 		Protocol string  `json:"protocol"`
 		Metric   uint32  `json:"metric"`
+		Expires  int     `json:"expires"` // in seconds; negative: over, and not yet collected
 		Pref     string  `json:"pref"`
 		Hops     []ipHop `json:"nexthops"`
 
 		prefix netip.Prefix
 	}
 	ipRule struct {
-		Priority int    `json:"priority"`
-		Src      string `json:"src"`
-		SrcLen   *int   `json:"srclen"`
-		Dst      string `json:"dst"`
-		DstLen   *int   `json:"dstlen"`
-		Mark     string `json:"fwmark"`
-		Table    string `json:"table"`
-		Action   string `json:"action"`
-		Suppress *int   `json:"suppress_prefixlen"`
-		Protocol string `json:"protocol"`
+		Priority int             `json:"priority"`
+		Src      string          `json:"src"`
+		SrcLen   *int            `json:"srclen"`
+		Dst      string          `json:"dst"`
+		DstLen   *int            `json:"dstlen"`
+		Mark     string          `json:"fwmark"`
+		Not      json.RawMessage `json:"not"` // null where the rule is for what does not match
+		Table    string          `json:"table"`
+		Action   string          `json:"action"`
+		Suppress *int            `json:"suppress_prefixlen"`
+		Protocol string          `json:"protocol"`
 	}
 	ipEndpoint struct {
 		Address  string `json:"address"`
@@ -153,7 +155,7 @@ func read(h *lab.Host) *state {
 		for i := range routes {
 			routes[i].normal(f)
 		}
-		s.routes[f] = routes
+		s.routes[f] = slices.DeleteFunc(routes, func(r ipRoute) bool { return r.Expires < 0 })
 	}
 	s.endpoints = slices.DeleteFunc(endpointsOf(h), func(e ipEndpoint) bool { return e.Implicit })
 	s.limits = h.Limits()

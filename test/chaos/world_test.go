@@ -7,6 +7,7 @@ package chaos
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os/exec"
 	"regexp"
 	"strings"
@@ -28,6 +29,8 @@ type world struct {
 	stalled   bool
 	limits    [2]int // subflows and add_addr_accepted, as others set them last
 	conns     []*pair
+	routers   map[string]*advert // what they say
+	guarded   bool               // a full tunnel was up when the oracle agreed
 }
 
 // side is one of the two networks.
@@ -36,6 +39,7 @@ type side struct {
 	mean *lab.Host // a server that refuses joins
 	// endpoints are those of others, by address, as the kernel accepted them.
 	endpoints map[string]string
+	tun       *lab.Tunnel // while it is up
 }
 
 const (
@@ -44,7 +48,7 @@ const (
 )
 
 func newWorld(t testing.TB, oneSubnet bool) *world {
-	w := &world{t: t, oneSubnet: oneSubnet, limits: [2]int{2, 0}}
+	w := &world{t: t, oneSubnet: oneSubnet, limits: [2]int{2, 0}, routers: map[string]*advert{}}
 	var both sync.WaitGroup
 	for _, s := range []**side{&w.main, &w.twin} {
 		both.Go(func() { *s = newSide(t, oneSubnet) })
@@ -82,6 +86,13 @@ func newSide(t testing.TB, oneSubnet bool) *side {
 	}
 	for _, c := range routerSetup(oneSubnet, 1) {
 		s.Router.IP(c)
+	}
+	// The collector of routes whose lifetime is over runs every 30 s by default: too slow to wait for.
+	s.Client.Sysctl("net.ipv6.route.gc_interval", "5")
+	for _, addr := range signalled {
+		bits := map[bool]string{true: "/64 nodad", false: "/24"}[strings.Contains(addr, ":")]
+		s.Server.IP("addr add " + addr + bits + " dev eth0")
+		s.Server.Listen(net.JoinHostPort(addr, "5001"))
 	}
 	for _, h := range []*lab.Host{s.Server, s.mean} {
 		a, a6 := s.ServerAddr, s.ServerAddr6

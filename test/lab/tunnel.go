@@ -15,6 +15,7 @@ type Tunnel struct {
 	A, B       *Host
 	DevA, DevB string
 
+	ends    [2]*os.File
 	mu      sync.Mutex
 	packets []string
 }
@@ -24,13 +25,18 @@ func NewTunnel(a *Host, devA string, b *Host, devB string) *Tunnel {
 	a.Lab.T.Helper()
 	t := &Tunnel{A: a, B: b, DevA: devA, DevB: devB}
 	fa, fb := a.openTun(devA), b.openTun(devB)
-	a.Lab.onClose(func() {
-		fa.Close()
-		fb.Close()
-	})
+	t.ends = [2]*os.File{fa, fb}
+	a.Lab.onClose(t.Close)
 	go pump(fa, fb, t.note)
 	go pump(fb, fa, func([]byte) {})
 	return t
+}
+
+// Close ends the tunnel: both devices are gone, with their addresses and routes.
+func (t *Tunnel) Close() {
+	for _, f := range t.ends {
+		f.Close()
+	}
 }
 
 // VPN joins client and router by tun0: 10.88.0.2/24 and 2001:db8:88::2/64 on the client, ::1 and .1 on the router. It adds
