@@ -43,6 +43,11 @@ func MeaningOf(err error) Meaning {
 		return Transient
 	case errors.Is(err, mptcp.ErrAbsent):
 		return Gone
+	// Kernels such as 6.1 have one EINVAL for both.
+	case errors.Is(err, mptcp.ErrExist):
+		return InTheWay
+	case errors.Is(err, mptcp.ErrBusy):
+		return Transient
 	case errors.Is(err, mptcp.ErrUnsupported):
 		return Unsupported
 	}

@@ -25,6 +25,9 @@ func TestMeaningOf(t *testing.T) {
 		{unix.EINVAL, Other},
 		{fmt.Errorf("x: %w", reply{errno: unix.ENOBUFS}), Transient},
 		{errInterrupted, Transient},
+		{fmt.Errorf("x: %w", mptcp.ErrAbsent), Gone},
+		{fmt.Errorf("%w: %w", mptcp.ErrExist, unix.EINVAL), InTheWay},
+		{fmt.Errorf("%w: %w", mptcp.ErrBusy, unix.EINVAL), Transient},
 		{errors.New("x"), Other},
 	} {
 		if got := MeaningOf(c.err); got != c.want {
