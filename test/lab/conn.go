@@ -21,9 +21,10 @@ type Conn struct {
 	mptcp bool
 	id    [8]byte
 
-	wmu   sync.Mutex // one frame is written at a time
-	hello bool
-	rmu   sync.Mutex
+	wmu     sync.Mutex // one frame is written at a time
+	hello   bool
+	rmu     sync.Mutex
+	answers map[[8]byte]bool // read by an Echo that they were not meant for
 }
 
 // The frames that a client sends: a letter and what follows it.
@@ -82,30 +83,33 @@ func (c *Conn) write(deadline time.Time, parts ...[]byte) error {
 // after the timeout, and may be tried again.
 func (c *Conn) Echo(timeout time.Duration) error {
 	late := time.Now().Add(timeout)
-	nonce := make([]byte, 8)
-	_, _ = rand.Read(nonce)
-	if err := c.write(late, []byte{frameEcho}, nonce); err != nil {
+	var nonce [8]byte
+	_, _ = rand.Read(nonce[:])
+	if err := c.write(late, []byte{frameEcho}, nonce[:]); err != nil {
 		return fmt.Errorf("[%s] echo: %w", c.Host.Name, err)
 	}
 	c.rmu.Lock()
 	defer c.rmu.Unlock()
 	_ = c.SetReadDeadline(late)
 	b := make([]byte, 9)
-	for {
-		// Answers of earlier tries may come first. Nine bytes arrive together.
+	for !c.answers[nonce] {
+		// Answers of earlier tries, and of another goroutine's, may come first. Nine bytes arrive together.
 		if _, err := io.ReadFull(c.Conn, b); err != nil {
 			return fmt.Errorf("[%s] echo: %w", c.Host.Name, err)
 		}
-		if string(b[1:]) == string(nonce) {
-			return nil
+		if c.answers == nil {
+			c.answers = map[[8]byte]bool{}
 		}
+		c.answers[[8]byte(b[1:])] = true
 	}
+	delete(c.answers, nonce)
+	return nil
 }
 
 // WantEcho is Echo that ends the test.
 func (c *Conn) WantEcho(timeout time.Duration) {
 	c.Host.Lab.T.Helper()
-	c.Host.must(c.Echo(timeout))
+	c.Host.must(c.Echo(patient(timeout)))
 }
 
 // Server answers Conns on one address: echoes, counts what is uploaded, and sends downloads.
