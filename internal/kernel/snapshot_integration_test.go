@@ -42,7 +42,7 @@ func TestLinksAndAddressesAsIPShowsThem(t *testing.T) {
 
 		// Only what the hints name is read again, and equals a full read.
 		eth1 := linkNamed(t, s, "eth1").Index
-		h.IP("addr add 10.1.2.9/24 dev eth1", "addr del 10.1.1.3/24 dev eth0", "link set eth1 name up1 down", "link set up1 up", "link del p0")
+		h.IP("addr add 10.1.2.9/24 dev eth1", "addr del 10.1.1.3/24 dev eth0", "link set eth1 down", "link set eth1 name up1", "link set up1 up", "link del p0")
 		partial := refresh(t, k, netstate.Hints{Kinds: netstate.KindLinks, Links: map[int]struct{}{eth1: {}, linkNamed(t, s, "p0").Index: {}, linkNamed(t, s, "p1").Index: {}}})
 		if slices.ContainsFunc(partial.Addrs, func(a netstate.Addr) bool { return a.IP().String() == "10.1.1.3" }) == false {
 			t.Error("an address that no hint named was read again")
@@ -57,7 +57,7 @@ func TestLinksAndAddressesAsIPShowsThem(t *testing.T) {
 
 func compareLinks(t *testing.T, h *lab.Host, s *netstate.Snapshot) {
 	t.Helper()
-	var shown []struct {
+	type shownLink struct {
 		Ifindex   int
 		Ifname    string
 		Mtu       uint32
@@ -70,8 +70,11 @@ func compareLinks(t *testing.T, h *lab.Host, s *netstate.Snapshot) {
 			Port string `json:"info_slave_kind"`
 		}
 	}
+	var shown []shownLink
 	h.JSON(&shown, "-d link show")
 	var want, found []string
+	// Kernels such as 6.1 list them by ifindex modulo 256.
+	slices.SortFunc(shown, func(a, b shownLink) int { return a.Ifindex - b.Ifindex })
 	for _, l := range shown {
 		want = append(want, fmt.Sprintf("%d %s mtu %d master %s up %v lower %v kind %s port %s.",
 			l.Ifindex, l.Ifname, l.Mtu, l.Master, slices.Contains(l.Flags, "UP"), slices.Contains(l.Flags, "LOWER_UP"), l.Linkinfo.Kind, l.Linkinfo.Port))

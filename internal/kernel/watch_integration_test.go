@@ -85,8 +85,9 @@ func (w *watched) until(t testing.TB, what string) (hint netstate.Hints, before 
 			if strings.Contains(h.Reason, what) {
 				return h, before
 			}
-			// Links and IPv6 addresses settle in their own time.
-			if !strings.HasPrefix(h.Reason, "link ") && !(strings.HasPrefix(h.Reason, "address ") && strings.Contains(h.Reason, "::")) {
+			// Links, IPv6 addresses and the links' own networks settle in their own time.
+			if !strings.HasPrefix(h.Reason, "link ") && !strings.Contains(h.Reason, "route added: fe80::/64") &&
+				!(strings.HasPrefix(h.Reason, "address ") && strings.Contains(h.Reason, "::")) {
 				before = append(before, h.Reason)
 			}
 		case <-late:

@@ -118,7 +118,7 @@ func TestGoneWhileDead(t *testing.T) {
 func TestGoneWhileDeadUnderConnection(t *testing.T) {
 	t.Parallel()
 	n := lab.TwoSubnets(t, lab.RefuseJoins())
-	n.Server.Sysctl("net.mptcp.close_timeout", "2")
+	hasten(n.Server)
 	d := n.Client.Daemon()
 	reach(n, n.A, n.B)
 	n.Server.Listen("10.9.0.2:5001")

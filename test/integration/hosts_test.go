@@ -238,12 +238,12 @@ func leavesBy(n *lab.Net, p *lab.Path, src string, dsts ...string) {
 	for _, dst := range dsts {
 		own, _ := n.Client.LinkBytes(p.Dev)
 		alien, _ := n.Client.LinkBytes(other.Dev)
-		n.Client.Run("ping", "-n", "-q", "-c", "20", "-i", "0.01", "-s", "1000", "-W", "10", "-I", src, dst)
+		n.Client.Run("ping", "-n", "-q", "-c", "60", "-i", "0.01", "-s", "1000", "-W", "10", "-I", src, dst)
 		nowOwn, _ := n.Client.LinkBytes(p.Dev)
 		nowAlien, _ := n.Client.LinkBytes(other.Dev)
-		if nowOwn-own < 20000 || nowAlien-alien > 10000 {
+		if nowOwn-own < 60000 || nowAlien-alien > 30000 {
 			n.Dump()
-			n.T.Fatalf("20 packets of 1000 bytes from %s to %s: %s sent %d bytes, %s %d",
+			n.T.Fatalf("60 packets of 1000 bytes from %s to %s: %s sent %d bytes, %s %d",
 				src, dst, p.Dev, nowOwn-own, other.Dev, nowAlien-alien)
 		}
 	}

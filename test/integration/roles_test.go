@@ -96,8 +96,20 @@ func TestFullmesh(t *testing.T) {
 	n.Server.Listen("0.0.0.0:5001")
 	c := n.Client.Dial("10.9.0.2:5001", lab.From(n.A.Addr))
 	c.WantEcho(soon)
-	remotes(t, c, "10.9.0.2", "10.9.0.2", "10.9.0.3", "10.9.0.3")
-	c.WantSubflows(n.A.Addr, n.A.Addr, n.B.Addr, n.B.Addr)
+	want := []string{"10.1.1.2 > 10.9.0.2", "10.1.1.2 > 10.9.0.3", "10.1.2.2 > 10.9.0.2", "10.1.2.2 > 10.9.0.3"}
+	lab.Eventually(t, soon, "each pair of addresses", func() error {
+		var got []string
+		for _, s := range c.Subflows() {
+			if s.Established {
+				got = append(got, s.Local.Addr().String()+" > "+s.Remote.Addr().String())
+			}
+		}
+		slices.Sort(got)
+		if got = slices.Compact(got); !slices.Equal(got, want) { // a kernel such as 6.1 may open a pair twice
+			return fmt.Errorf("subflows %q", got)
+		}
+		return nil
+	})
 	d.Stop()
 }
 

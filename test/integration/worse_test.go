@@ -30,9 +30,17 @@ func both(t *testing.T, scenario func(t *testing.T, with bool)) {
 	}
 }
 
-// strictServer has the server give a connection up two seconds after its last subflow, in place of sixty, and serves.
+// hasten has a host give a connection up two seconds after its last subflow, in place of sixty. Before 6.7 the kernel has
+// no such setting: what an endpoint that goes too early cuts stays open for a minute then, and moves nothing.
+func hasten(h *lab.Host) {
+	if _, err := h.Try("sysctl", "-n", "net.mptcp.close_timeout"); err == nil {
+		h.Sysctl("net.mptcp.close_timeout", "2")
+	}
+}
+
+// strictServer hastens the server, and serves.
 func strictServer(n *lab.Net) {
-	n.Server.Sysctl("net.mptcp.close_timeout", "2")
+	hasten(n.Server)
 	n.Server.Listen("10.9.0.2:5001")
 	if n.V6 {
 		n.Server.Listen("[2001:db8:9::2]:5001")

@@ -1,15 +1,26 @@
 package lab
 
 import (
+	"os"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 )
 
+// patient makes a wait longer by the factor in SUBFLOW_PATIENCE, for machines that are slow: an emulated processor.
+func patient(d time.Duration) time.Duration {
+	if f, err := strconv.ParseFloat(os.Getenv("SUBFLOW_PATIENCE"), 64); err == nil && f > 1 {
+		return time.Duration(f * float64(d))
+	}
+	return d
+}
+
 // Eventually calls f until it returns nil, every 10 ms at first and more rarely later. When the time is over the test
 // ends with f's last error, and with the state of every host of the test.
 func Eventually(t testing.TB, timeout time.Duration, what string, f func() error) {
 	t.Helper()
+	timeout = patient(timeout)
 	start := time.Now()
 	pause := 10 * time.Millisecond
 	for {
