@@ -50,6 +50,7 @@ TOOL    := $(GO) tool -modfile=internal/tools/go.mod
 # Packages with namespaces wait more than they compute: two at a time, and four tests in each.
 GO_TEST   := $(GO) test -count=1 -p 2 -parallel 4
 TEST_ARGS ?=
+KERNEL_ARGS ?=
 RUN_ARGS  ?=
 SCRIPTS   = .ci/run $(shell find . -name '*.sh' -not -path './.git/*')
 
@@ -91,8 +92,15 @@ test-capable: deps ## the integration tests with the daemon as an ordinary user 
 	SUBFLOW_USER=nobody $(GO_TEST) -timeout 15m $(TEST_ARGS) ./test/integration
 
 .PHONY: soak
-soak: deps ## chaos by the hundred seeds, kills at every request, fights, flaps and storms: docs/CHAOS.md
+soak: deps ## chaos by the hundred seeds, kills at every request, fights, flaps and storms: docs/CHAOS.md; and test-kernel
 	$(GO) test -count=1 -tags soak -parallel 3 -timeout 90m $(TEST_ARGS) ./test/chaos
+	$(MAKE) test-kernel
+
+.PHONY: test-kernel
+test-kernel: ## the core of the tests on Debian's own kernel in qemu: docs/kernels.md (KERNEL_ARGS='-run TestVLAN'; by sudo)
+	@test/deps.sh packages vm/packages
+	$(AS_USER) $(GO) build -trimpath -o '$(BIN)/' ./test/vm
+	@exec '$(BIN)/vm' $(KERNEL_ARGS)
 
 .PHONY: bench
 bench: deps ## figures beside their references, as docs/BENCHMARKS.md lists them; fails when one is missed (by sudo)
@@ -106,14 +114,14 @@ check-modules:
 	$(GO) mod verify
 check-vet:
 	$(GO) vet ./...
-	$(GO) vet -tags soak,bench ./...
+	$(GO) vet -tags soak,bench,kinds ./...
 check-rules:
 	$(GO) test ./internal/archtest
 check-scripts: deps
 	for s in $(SCRIPTS); do bash -n $$s; done
 	shellcheck --severity=warning --exclude=SC2206 $(SCRIPTS)
 check-lint:
-	$(TOOL) golangci-lint run --build-tags soak,bench
+	$(TOOL) golangci-lint run --build-tags soak,bench,kinds
 
 .PHONY: fmt
 fmt: ## rewrite the sources as `make check` wants them

@@ -3,11 +3,18 @@
 # Nothing that a package brings is started, now or at the next boot: tests run daemons themselves, in namespaces.
 #   test/deps.sh           install what is missing (as root, or by sudo)
 #   test/deps.sh --list    only name what is missing
+# Both take files to read in place of packages, from this directory: test/deps.sh packages vm/packages
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 self=$PWD/$(basename "${BASH_SOURCE[0]}")
 export PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 policy=/usr/sbin/policy-rc.d
+only_list=
+if [[ ${1:-} == --list ]]; then
+	only_list=1
+	shift
+fi
+lists=("${@:-packages}")
 
 missing() {
 	local package probe
@@ -15,7 +22,7 @@ missing() {
 		case $package in '' | '#'*) continue ;; esac
 		if [[ $probe == /* ]]; then [[ -e $probe ]] && continue; fi
 		command -v "$probe" >/dev/null || echo "$package"
-	done <packages
+	done < <(cat "${lists[@]}")
 }
 
 # block_starts makes policy-rc.d forbid every start until the script ends, however it ends.
@@ -78,14 +85,14 @@ main() {
 	lacking=$(missing | sort -u)
 	if [[ -z $lacking ]]; then return; fi
 	echo "The tests need these Debian packages, which are missing: ${lacking//$'\n'/ }" >&2
-	if [[ ${1:-} == --list ]]; then return 1; fi
+	if [[ $only_list ]]; then return 1; fi
 	if ! command -v apt-get >/dev/null; then
 		echo "There is no apt-get here: install what your system calls them, then try again." >&2
 		return 1
 	fi
 	if [[ $EUID != 0 ]]; then
-		if command -v sudo >/dev/null && sudo "$self"; then return; fi
-		printf "Could not become root by sudo. Run this, then try again:\n\n    su -c '%s'\n\n" "$self" >&2
+		if command -v sudo >/dev/null && sudo "$self" "${lists[@]}"; then return; fi
+		printf "Could not become root by sudo. Run this, then try again:\n\n    su -c '%s'\n\n" "$self ${lists[*]}" >&2
 		return 1
 	fi
 	exec 9>/run/lock/subflowd-test-deps
@@ -98,4 +105,4 @@ main() {
 		return 1
 	fi
 }
-main "$@"
+main
