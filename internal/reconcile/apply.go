@@ -10,9 +10,9 @@ import (
 	"github.com/subflowd/subflowd/internal/netstate"
 )
 
-// maxRecent bounds the changes that a view remembers of earlier rounds; those of
-// its own round are all there, so that a reader of every view misses none.
-const maxRecent = 128
+// maxRecent is how many changes a view remembers at least, beside those of its
+// own round; it may be twice as many.
+const maxRecent = 512
 
 // apply carries the changes out in order and returns the kinds of state that
 // they touched. The deletes of an exchange of rules are left out when one of
@@ -182,9 +182,10 @@ func (l *Loop) note(r *round, c netstate.Change, err error) {
 	l.recent = append(l.recent, e)
 }
 
-// forget drops the changes of earlier rounds that are too many.
+// forget drops the oldest changes. Views share the list and see no more of it
+// than was there when they were made, so that it only grows, and is replaced.
 func (l *Loop) forget() {
-	if n := len(l.recent); n > maxRecent {
+	if n := len(l.recent); n > 2*maxRecent {
 		l.recent = slices.Clone(l.recent[n-maxRecent:])
 	}
 }

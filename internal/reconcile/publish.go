@@ -30,7 +30,7 @@ func (l *Loop) publish(r *round) {
 		Version: old.Version + 1, Started: l.started, Config: l.cfg,
 		Plan: l.plan, Snapshot: l.snap, Owned: l.o.Record.Owned(), Names: l.names,
 		Left: l.left(old.Left), Lingering: l.lingering(), Contentions: l.contentions(),
-		LastRound: r.Round, Counters: l.counters, Recent: slices.Clone(l.recent),
+		LastRound: r.Round, Counters: l.counters, Recent: slices.Clip(l.recent),
 	}
 	v.Counters.Changes = maps.Clone(l.counters.Changes)
 	v.Counters.Failures = maps.Clone(l.counters.Failures)

@@ -62,7 +62,6 @@ func TestConnections(t *testing.T) {
 			c, back := n.Client.Dial(multi), n.Client.Dial(plain)
 			back.WantEcho(soon)
 			up := c.StartUpload()
-			defer up.Stop(soon)
 			lab.Eventually(t, soon, "a rate on both links", func() error {
 				found, err := connectionTo(n.Client, multi, "--interval", "200ms")
 				if err != nil {
@@ -102,6 +101,7 @@ func TestConnections(t *testing.T) {
 			if r := n.Client.Ctl("connections", "eth1"); r.Code != 0 || !strings.Contains(r.Stdout, "1 MPTCP connection with 2 subflows") {
 				t.Errorf("without the daemon: %d\n%s%s", r.Code, r.Stdout, r.Stderr)
 			}
+			up.Stop(0)
 			// Its TCP goes on ending on a dark path.
 			n.B.Blackhole()
 			n.Client.IP("mptcp endpoint flush")
