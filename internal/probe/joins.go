@@ -2,6 +2,7 @@ package probe
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -35,13 +36,20 @@ type track struct {
 }
 
 // watchJoins follows the further subflows of a connection until each of the
-// wanted addresses has one that lasts, or the time is over.
-func watchJoins(a *attempt, wanted []netip.Addr, events *eventLog, timeout time.Duration) map[netip.Addr]*track {
+// wanted addresses has one that lasts, or the time is over. The error says that
+// this kernel shows no subflows to this user.
+func watchJoins(a *attempt, c *mptcp.Client, wanted []netip.Addr, events *eventLog, timeout time.Duration) (map[netip.Addr]*track, error) {
 	first := a.sock.local()
 	seen := map[netip.Addr]*track{}
 	end := time.Now().Add(timeout)
 	for pause := minLook; time.Now().Before(end); pause = min(pause*5/4, maxLook) {
-		look(a.sock.subflows(), first, seen, time.Now())
+		now, err := a.sock.subflows()
+		if errors.Is(err, unix.EOPNOTSUPP) && a.sock.info().mptcp {
+			if now, err = diagSubflows(c, a.info.token); err != nil {
+				return seen, err
+			}
+		}
+		look(now, first, seen, time.Now())
 		events.note(a.info.token, first, seen, time.Now())
 		if settled(wanted, seen, time.Now()) {
 			break
@@ -51,7 +59,7 @@ func watchJoins(a *attempt, wanted []netip.Addr, events *eventLog, timeout time.
 	// Why a subflow went is told a moment after it is gone.
 	time.Sleep(maxLook)
 	events.note(a.info.token, first, seen, time.Now())
-	return seen
+	return seen, nil
 }
 
 // look takes one reading into account.

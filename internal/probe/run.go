@@ -112,10 +112,13 @@ func (o Options) family(f netstate.Family, server netip.AddrPort, paths []Path, 
 				wanted, addrs = append(wanted, e), append(addrs, e.Addr)
 			}
 		}
-		seen := watchJoins(out.main, addrs, events, o.Timeout)
+		seen, err := watchJoins(out.main, client, addrs, events, o.Timeout)
 		after, _ := mptcp.ReadCounters()
 		sent := after.Sub(before)[counterJoins]
 		out.joins = joinsOf(out.main, wanted, seen, sent > uint64(len(seen)), linkOf)
+		if err != nil {
+			out.hide()
+		}
 	}
 	out.paths = make([]*attempt, len(paths))
 	var wg sync.WaitGroup
@@ -127,6 +130,13 @@ func (o Options) family(f netstate.Family, server netip.AddrPort, paths []Path, 
 	}
 	wg.Wait()
 	return out
+}
+
+// hide says of the joins that nothing is known.
+func (f *facts) hide() {
+	for i := range f.joins {
+		f.joins[i].Outcome, f.joins[i].Text = status.ProbeFailed, "this kernel shows joins to root only (use sudo), or to nobody"
+	}
 }
 
 // counterJoins counts the joins that this host sent.

@@ -10,6 +10,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/subflowd/subflowd/pkg/mptcp"
 )
 
 // Options of level SOL_MPTCP (include/uapi/linux/mptcp.h).
@@ -159,20 +161,20 @@ type subflow struct {
 }
 
 // subflows lists those that the kernel holds, in any state; none when they
-// changed while they were read, or after a fallback. It needs Linux 5.16, and
-// no privilege.
-func (s *socket) subflows() []subflow {
+// changed while they were read. It needs no privilege; the error is EOPNOTSUPP
+// after a fallback, and before Linux 5.16.
+func (s *socket) subflows() ([]subflow, error) {
 	before, err := s.array(optSubflowAddrs, sizeSubflowAddrs)
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	tcp, err := s.array(optTCPInfo, sizeTCPInfo)
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	addrs, err := s.array(optSubflowAddrs, sizeSubflowAddrs)
 	if err != nil || len(addrs) != len(tcp) || string(flat(before)) != string(flat(addrs)) {
-		return nil
+		return nil, err
 	}
 	out := make([]subflow, len(addrs))
 	for i := range addrs {
@@ -182,7 +184,28 @@ func (s *socket) subflows() []subflow {
 			rtt:         time.Duration(binary.NativeEndian.Uint32(tcp[i][offsetRTT:])) * time.Microsecond,
 		}
 	}
-	return out
+	return out, nil
+}
+
+// diagSubflows is the same by sock_diag, for kernels whose sockets do not say.
+// It needs CAP_NET_ADMIN.
+func diagSubflows(c *mptcp.Client, token uint32) ([]subflow, error) {
+	if c == nil {
+		return nil, unix.EOPNOTSUPP
+	}
+	conns, err := c.Connections(mptcp.ConnectionOptions{})
+	if err != nil {
+		return nil, err
+	}
+	var out []subflow
+	for i := range conns {
+		for _, f := range conns[i].Subflows {
+			if conns[i].Token == token {
+				out = append(out, subflow{f.Local, f.Remote, f.State == mptcp.StateEstablished, f.RTT})
+			}
+		}
+	}
+	return out, nil
 }
 
 func flat(parts [][]byte) (all []byte) {
