@@ -22,6 +22,7 @@ import (
 	"github.com/subflowd/subflowd/internal/metrics"
 	"github.com/subflowd/subflowd/internal/netstate"
 	"github.com/subflowd/subflowd/internal/notify"
+	"github.com/subflowd/subflowd/internal/observe"
 	"github.com/subflowd/subflowd/internal/plan"
 	"github.com/subflowd/subflowd/internal/probe"
 	"github.com/subflowd/subflowd/internal/reconcile"
@@ -210,10 +211,11 @@ func (d *daemon) control(ctx context.Context, l *reconcile.Loop, scrape http.Han
 	listener, err := control.Listen(d.flags.socket)
 	if err == nil {
 		host := control.Host{
-			About:  func() status.Daemon { return d.about(l) },
-			Load:   func(ctx context.Context) control.Loaded { return d.reload(ctx, l) },
-			Lookup: kernel.Lookup,
-			Probe:  d.prober.Status,
+			About:   func() status.Daemon { return d.about(l) },
+			Load:    func(ctx context.Context) control.Loaded { return d.reload(ctx, l) },
+			Lookup:  kernel.Lookup,
+			Probe:   d.prober.Status,
+			Traffic: new(observe.Traffic).Fill,
 		}
 		err = control.New(control.FromLoop(l, host), control.Options{Log: d.log, Metrics: scrape}).Serve(ctx, listener)
 	}

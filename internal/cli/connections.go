@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -17,7 +18,7 @@ import (
 
 // quickInterval is the time between two looks unless another is asked for. It
 // keeps the answer to a thousand connections within a tenth of a second.
-const quickInterval = 50 * time.Millisecond
+const quickInterval = 40 * time.Millisecond
 
 func (a *app) connectionsCommand() *cobra.Command {
 	interval := quickInterval
@@ -59,7 +60,7 @@ root only.`,
 		},
 	}
 	cmd.Flags().DurationVar(&interval, "interval", interval, "measure rates for so long, as 1s; 0: no rates")
-	_ = cmd.RegisterFlagCompletionFunc("interval", cobra.FixedCompletions([]string{"0", "50ms", "1s", "10s"}, cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("interval", cobra.FixedCompletions([]string{"0", "40ms", "1s", "10s"}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
@@ -103,12 +104,29 @@ func (a *app) showConnections(doc *status.Connections, what []string) error {
 		fmt.Fprintln(a.stderr, "subflowctl: this kernel shows subflows to CAP_NET_ADMIN only: use sudo to see them")
 	}
 	if a.format == formatJSON {
-		return a.printJSON(doc)
+		return a.connectionsJSON(doc)
 	}
 	if len(what) > 0 && len(doc.Connections) == 0 {
 		return &exitError{code: ExitNo, err: fmt.Errorf("no connection has to do with %q", what[0]), remedy: "see what there is: subflowctl connections"}
 	}
 	a.out.WriteString(connectionsText(doc, a.coloured()))
+	return nil
+}
+
+// manyConnections is from how many on the JSON is no longer made for reading:
+// to break three megabytes into lines takes five times as long as to write them.
+const manyConnections = 100
+
+func (a *app) connectionsJSON(doc *status.Connections) error {
+	if len(doc.Connections) < manyConnections {
+		return a.printJSON(doc)
+	}
+	type plain status.Connections // without the method, whose result would be read again
+	raw, err := json.Marshal((*plain)(doc))
+	if err != nil {
+		return fmt.Errorf("write JSON: %w", err)
+	}
+	a.out.Write(append(raw, '\n'))
 	return nil
 }
 

@@ -36,14 +36,14 @@ kernel's events are shown, and the daemon's from when it is there. The kernel
 sends no event when somebody changes endpoints or limits.`,
 		func() error { return a.monitor(o) })
 	cmd.Example = "  subflowctl monitor --recent 10\n  subflowctl -o json monitor --only subflowd"
-	cmd.Flags().Uint8Var(&o.recent, "recent", 0, "begin with so many of the daemon's last changes")
-	cmd.Flags().StringVar(&o.only, "only", "", "one source: subflowd or kernel")
+	cmd.Flags().IntVar(&o.recent, "recent", 0, "begin with a `number` of the daemon's last changes")
+	cmd.Flags().StringVar(&o.only, "only", "", "a single `source`: subflowd or kernel")
 	_ = cmd.RegisterFlagCompletionFunc("only", cobra.FixedCompletions([]string{string(status.FromDaemon), string(status.FromKernel)}, cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
 type monitorOptions struct {
-	recent uint8
+	recent int
 	only   string
 }
 
@@ -55,8 +55,8 @@ func (a *app) monitor(o monitorOptions) error {
 	if !o.wants(status.FromDaemon) && !o.wants(status.FromKernel) {
 		return &exitError{code: ExitUsage, err: fmt.Errorf("--only wants subflowd or kernel, not %q", o.only)}
 	}
-	if o.recent > control.MaxRecent {
-		return &exitError{code: ExitUsage, err: fmt.Errorf("--recent wants %d at most", control.MaxRecent)}
+	if o.recent < 0 || o.recent > control.MaxRecent {
+		return &exitError{code: ExitUsage, err: fmt.Errorf("--recent wants a number from 0 to %d", control.MaxRecent)}
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
@@ -166,7 +166,7 @@ var errDaemonWent = errors.New("subflowd is gone; its events follow when it is b
 
 // followDaemon reads the daemon's events again and again: it may come and go.
 func (m *monitor) followDaemon(ctx context.Context) {
-	path := control.PathEvents + "?recent=" + strconv.Itoa(int(m.o.recent))
+	path := control.PathEvents + "?recent=" + strconv.Itoa(m.o.recent)
 	for first, told := true, false; ctx.Err() == nil; first = false {
 		greeted := false
 		err := m.app.client().follow(ctx, path, func(raw []byte, e status.Event) {

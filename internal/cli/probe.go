@@ -38,8 +38,9 @@ func (a *app) probeCommand() *cobra.Command {
 		Long: fmt.Sprintf(`Connects to TARGET, the host:port of a server that speaks Multipath TCP, and
 says what works. First one connection that is bound to nothing, with the further
 subflows that this host makes for it; then a connection of its own over each
-path. One byte is sent over each, and nothing that a server could take for a
-request. Paths and endpoints are asked of the daemon, or read here without it.
+path, but not beside a VPN that carries everything. One byte is sent over each,
+and nothing that a server could take for a request. Paths and endpoints are
+asked of the daemon, or read here without it.
 
 A firewall or a box on the way that takes the option of Multipath TCP away, that
 drops joins, or that drops all that has the option is told apart from a server
@@ -174,6 +175,11 @@ func (a *app) probeFrom(o *probe.Options) error {
 }
 
 func documentPaths(o *probe.Options, d *status.Document) {
+	for _, c := range d.Conditions {
+		if c.Code == "vpn-guard" {
+			o.Tunnel = c.Object
+		}
+	}
 	for _, e := range d.Endpoints {
 		ip, err := netip.ParseAddr(e.Address)
 		if err == nil && e.ID != 0 && slices.Contains(e.Flags, "subflow") {

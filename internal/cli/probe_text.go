@@ -34,6 +34,9 @@ func (a *app) localPaths(o *probe.Options) error {
 		}
 	}
 	wish := plan.Desired(plan.Input{Config: cfg, Snapshot: snap})
+	if wish.Guard.Withdraws() {
+		o.Tunnel = wish.Guard.Name
+	}
 	for _, p := range wish.Paths {
 		if p.State != plan.Live {
 			continue

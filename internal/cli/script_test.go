@@ -169,6 +169,8 @@ func (d *daemon) Changed() <-chan struct{} {
 	return d.changed
 }
 
+func (d *daemon) Traffic([]status.Path) {}
+
 func (d *daemon) Plan() status.Plan {
 	var p status.Plan
 	for _, c := range d.Status().Pending {

@@ -34,7 +34,7 @@ func (a *app) statusCommand() *cobra.Command {
 // what is used, what is not, and what to do.
 func statusText(d *status.Document, colours bool) string {
 	p := &page{colours: colours}
-	t := statusPage{page: p, doc: d}
+	t := statusPage{page: p, doc: d, told: map[int]bool{}}
 	t.headline()
 	t.conditions("Conditions", func(c status.Condition) bool { return c.Severity != status.Info })
 	t.paths()
@@ -58,7 +58,8 @@ const (
 
 type statusPage struct {
 	*page
-	doc *status.Document
+	doc  *status.Document
+	told map[int]bool // links whose traffic was told
 }
 
 func (t *statusPage) since(at time.Time) string { return age(t.doc.Time.Sub(at)) }

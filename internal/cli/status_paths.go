@@ -6,6 +6,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/subflowd/subflowd/internal/observe"
 	"github.com/subflowd/subflowd/pkg/status"
 )
 
@@ -57,6 +58,27 @@ func (t *statusPage) path(p status.Path, c columns) {
 		}
 		t.label(4, a.Address, pad, plain, t.addressText(p, a))
 	}
+	if p.Traffic != nil {
+		t.label(4, "traffic", 0, plain, t.trafficText(p))
+	}
+}
+
+// trafficText says what a path carries, and what its link does besides where
+// that was not said above.
+func (t *statusPage) trafficText(p status.Path) string {
+	x := p.Traffic
+	s := "no subflow"
+	switch {
+	case x.Omitted:
+		s = "subflows are not counted"
+	case x.Subflows > 0:
+		s = fmt.Sprintf("in %s, out %s by %s", observe.Bytes(x.ReceivedBytes), observe.Bytes(x.SentBytes), count(x.Subflows, "subflow", "subflows"))
+	}
+	if !t.told[p.Ifindex] {
+		t.told[p.Ifindex] = true
+		s += fmt.Sprintf("; link in %s, out %s", observe.Bytes(x.LinkReceivedBytes), observe.Bytes(x.LinkSentBytes))
+	}
+	return s
 }
 
 // addressText says what endpoint the address has, or why it has none.

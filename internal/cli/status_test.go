@@ -40,8 +40,22 @@ func documents(t *testing.T) map[string]*status.Document {
 	return docs
 }
 
+// carrying is a document whose paths carry something.
+func carrying(d *status.Document) *status.Document {
+	for i := range d.Paths {
+		n := uint64(i)
+		d.Paths[i].Traffic = &status.Traffic{
+			LinkReceivedBytes: 12_400_000_000 >> n, LinkSentBytes: 340_000_000 >> n,
+			Subflows: 3 * (i % 2), ReceivedBytes: 812_000_000 * (n % 2), SentBytes: 12_100_000 * (n % 2),
+		}
+	}
+	return d
+}
+
 func TestStatusText(t *testing.T) {
-	for name, d := range documents(t) {
+	docs := documents(t)
+	docs["traffic"] = carrying(documents(t)["laptop"])
+	for name, d := range docs {
 		t.Run(name, func(t *testing.T) {
 			found := statusText(d, false)
 			file := filepath.Join("testdata", "status", name+".txt")

@@ -73,6 +73,8 @@ type Follower interface {
 type Backend interface {
 	// Status describes what the daemon knows and wants now.
 	Status() status.Document
+	// Traffic adds to the paths of a status what they carry.
+	Traffic(paths []status.Path)
 	// Plan lists what would change now.
 	Plan() status.Plan
 	// Reconcile reads everything again, puts it right and returns what it did.

@@ -48,6 +48,12 @@ func (f *fake) Status() status.Document {
 	return f.doc
 }
 
+func (f *fake) Traffic(paths []status.Path) {
+	for i := range paths {
+		paths[i].Traffic = &status.Traffic{Subflows: i + 1}
+	}
+}
+
 func (f *fake) Plan() status.Plan {
 	return status.Plan{Changes: []status.Change{{Command: "ip -4 rule add from 10.1.1.2 lookup 100002", Reason: "address of eth0"}}}
 }

@@ -13,7 +13,9 @@ import (
 )
 
 func (s *Server) status(w http.ResponseWriter, _ *http.Request) {
-	answer(w, http.StatusOK, s.backend.Status())
+	doc := s.backend.Status()
+	s.backend.Traffic(doc.Paths)
+	answer(w, http.StatusOK, doc)
 }
 
 func (s *Server) plan(w http.ResponseWriter, _ *http.Request) {

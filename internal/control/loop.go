@@ -31,6 +31,8 @@ type Host struct {
 	// Load reads the configuration again and gives it to the loop, unless it is
 	// wrong. It returns when the first round with it is over.
 	Load func(ctx context.Context) Loaded
+	// Traffic adds to paths what they carry; nil: that is not told.
+	Traffic func([]status.Path)
 	// Lookup asks the kernel for a route; nil: destinations are not explained.
 	Lookup LookupFunc
 	// Probe is what the tests of the paths found; nil: there are none.
@@ -60,6 +62,12 @@ func (b *loopBackend) Status() status.Document {
 		doc.State = status.Converging
 	}
 	return doc
+}
+
+func (b *loopBackend) Traffic(paths []status.Path) {
+	if b.host.Traffic != nil {
+		b.host.Traffic(paths)
+	}
 }
 
 func (b *loopBackend) Plan() status.Plan {

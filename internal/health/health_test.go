@@ -89,15 +89,21 @@ func TestStories(t *testing.T) {
 		{"all well", 2, 10 * time.Minute, always, "0s: 1 answers, 0s: 2 answers"},
 		{"one path is not tested", 1, 10 * time.Minute, always, ""},
 		{"one lost packet", 2, 10 * time.Minute, func(l int, at time.Duration) bool { return l != 2 || !between(at, 29*time.Second, 31*time.Second) }, "0s: 1 answers, 0s: 2 answers"},
-		{"a path dies and comes back", 2, 10 * time.Minute, func(l int, at time.Duration) bool { return l != 2 || !between(at, 15*time.Second, 200*time.Second) },
-			"0s: 1 answers, 0s: 2 answers, 41s: 2 silent, 3m30s: 2 answers"},
+		{
+			"a path dies and comes back", 2, 10 * time.Minute, func(l int, at time.Duration) bool { return l != 2 || !between(at, 15*time.Second, 200*time.Second) },
+			"0s: 1 answers, 0s: 2 answers, 41s: 2 silent, 3m30s: 2 answers",
+		},
 		{"dead from the start", 3, time.Minute, func(l int, _ time.Duration) bool { return l != 2 }, "3s: 1 answers, 3s: 3 answers, 11s: 2 silent"},
-		{"the target is gone for a while", 2, 10 * time.Minute, func(_ int, at time.Duration) bool { return !between(at, 15*time.Second, 100*time.Second) },
-			"0s: 1 answers, 0s: 2 answers, 41s: 1 down, 41s: 2 down, 2m14s: 1 answers, 2m14s: 2 answers"},
+		{
+			"the target is gone for a while", 2, 10 * time.Minute, func(_ int, at time.Duration) bool { return !between(at, 15*time.Second, 100*time.Second) },
+			"0s: 1 answers, 0s: 2 answers, 41s: 1 down, 41s: 2 down, 2m14s: 1 answers, 2m14s: 2 answers",
+		},
 		{"the target blinks", 2, 10 * time.Minute, func(_ int, at time.Duration) bool { return !between(at, 29*time.Second, 31*time.Second) }, "0s: 1 answers, 0s: 2 answers"},
-		{"the target goes beside a dead path", 2, 10 * time.Minute,
+		{
+			"the target goes beside a dead path", 2, 10 * time.Minute,
 			func(l int, at time.Duration) bool { return l == 1 && !between(at, 100*time.Second, 200*time.Second) },
-			"3s: 1 answers, 11s: 2 silent, 1m58s: 1 down, 1m58s: 2 down, 3m34s: 1 answers, 3m34s: 2 unknown, 3m42s: 2 silent"},
+			"3s: 1 answers, 11s: 2 silent, 1m58s: 1 down, 1m58s: 2 down, 3m34s: 1 answers, 3m34s: 2 unknown, 3m42s: 2 silent",
+		},
 		{"no path answers ever", 2, time.Minute, func(int, time.Duration) bool { return false }, "11s: 1 down, 11s: 2 down"},
 	} {
 		changes, _ := live(New(30*time.Second), paths(c.paths), c.during, c.answers)
@@ -133,7 +139,7 @@ func TestPace(t *testing.T) {
 		"silent":  func(l int, _ time.Duration) bool { return l == 1 },
 		"gone":    func(int, time.Duration) bool { return false },
 		"blinks":  func(_ int, at time.Duration) bool { return at/time.Second%2 == 0 },
-		"flaps":   func(l int, at time.Duration) bool { return l == 1 || at/(time.Minute)%2 == 0 },
+		"flaps":   func(l int, at time.Duration) bool { return l == 1 || at/time.Minute%2 == 0 },
 		"one out": func(l int, at time.Duration) bool { return (at/(5*time.Second)%2 == 0) == (l == 1) },
 	} {
 		_, tests := live(New(30*time.Second), paths(2), time.Hour, answers)

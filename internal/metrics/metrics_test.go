@@ -3,12 +3,10 @@ package metrics
 import (
 	"errors"
 	"flag"
-	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -28,27 +26,12 @@ import (
 	"github.com/subflowd/subflowd/internal/reconcile"
 	"github.com/subflowd/subflowd/pkg/mptcp"
 	"github.com/subflowd/subflowd/pkg/status"
+	"github.com/subflowd/subflowd/test/lab"
 )
 
 var update = flag.Bool("update", false, "write the scrapes that are found to testdata")
 
-// inNamespace is set in the process that runs the tests for root: ports of the
-// host itself are left alone.
-const inNamespace = "SUBFLOWD_TEST_NAMESPACE"
-
-func TestMain(m *testing.M) {
-	if os.Geteuid() != 0 || os.Getenv(inNamespace) != "" {
-		goleak.VerifyTestMain(m)
-		return
-	}
-	cmd := exec.Command("unshare", append([]string{"--net", "sh", "-c", `ip link set lo up && exec "$0" "$@"`}, os.Args...)...)
-	cmd.Env = append(os.Environ(), inNamespace+"=1")
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
-	if err := cmd.Run(); err != nil {
-		fmt.Fprintf(os.Stderr, "test in a namespace (it takes util-linux and iproute2): %v\n", err)
-		os.Exit(1)
-	}
-}
+func TestMain(m *testing.M) { lab.Alone(func() { goleak.VerifyTestMain(m) }) }
 
 func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
 

@@ -15,7 +15,7 @@ import (
 func Document(now, before *Sample) *status.Connections {
 	d := &status.Connections{
 		Schema: status.Schema, Time: now.Time.UTC().Truncate(time.Millisecond), SubflowsHidden: now.Hidden,
-		Connections: make([]status.Connection, len(now.Connections)),
+		Connections: make([]status.Connection, len(now.Connections)), Links: make([]status.Carrier, 0, len(now.Links)),
 	}
 	r := newRates(now, before)
 	d.IntervalSeconds = r.seconds

@@ -110,7 +110,7 @@ func (a *attempt) exchange(to netip.AddrPort, timeout time.Duration) {
 		}
 		if !closed {
 			var err error
-			if text, closed, err = a.read(text, earliest(end, time.Now().Add(5*time.Millisecond))); err != nil {
+			if text, closed, err = a.read(text, earliest(end, time.Now().Add(time.Millisecond))); err != nil {
 				a.broken(err)
 				return
 			}

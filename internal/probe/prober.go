@@ -20,7 +20,7 @@ const (
 	minWait = time.Second
 	maxWait = 3 * time.Second
 	// lookUpWait and lookUpAge are for the name of the target.
-	lookUpWait = 10 * time.Second
+	lookUpWait = 5 * time.Second
 	lookUpAge  = 10 * time.Minute
 	// atOnce is how many tests run at one time.
 	atOnce = 16

@@ -39,6 +39,7 @@ type Options struct {
 	Paths     []Path
 	Endpoints []Endpoint
 	Own       []netip.Addr  // the host's addresses
+	Tunnel    string        // carries everything, and nothing is to go beside it; empty: none does
 	Timeout   time.Duration // of each connection, and of the joins
 }
 
@@ -51,11 +52,13 @@ func Run(o Options) status.ProbeReport {
 		paths := slices.DeleteFunc(slices.Clone(o.Paths), func(p Path) bool { return p.Family != f })
 		switch here := server.Addr().IsLoopback() || slices.Contains(o.Own, server.Addr()); {
 		case here:
-			found = append(found, o.family(f, server, nil))
+			found = append(found, o.family(f, server, nil, "the server is this very host, so that no path is involved"))
+		case o.Tunnel != "":
+			found = append(found, o.family(f, server, nil, o.Tunnel+" carries everything, and nothing is tried beside it"))
 		case len(paths) == 0:
 			found = append(found, facts{family: f, server: server})
 		default:
-			found = append(found, o.family(f, server, paths))
+			found = append(found, o.family(f, server, paths, ""))
 		}
 	}
 	judge(&r, found)
@@ -67,14 +70,14 @@ type facts struct {
 	family netstate.Family
 	server netip.AddrPort
 	tested bool
-	here   bool // the server is this host
+	alone  string // why the one connection is all that there is; empty: it is not
 	main   *attempt
 	joins  []status.ProbeJoin
 	paths  []*attempt
 }
 
-func (o Options) family(f netstate.Family, server netip.AddrPort, paths []Path) facts {
-	out := facts{family: f, server: server, tested: true, here: len(paths) == 0}
+func (o Options) family(f netstate.Family, server netip.AddrPort, paths []Path, alone string) facts {
+	out := facts{family: f, server: server, tested: true, alone: alone}
 	client, err := mptcp.Dial()
 	if err == nil {
 		defer client.Close()
@@ -101,7 +104,7 @@ func (o Options) family(f netstate.Family, server netip.AddrPort, paths []Path) 
 	if ip, err := netip.ParseAddr(out.main.Source); err == nil {
 		out.main.Link = linkOf(ip)
 	}
-	if out.main.Outcome == status.ProbeMPTCP && !out.here {
+	if out.main.Outcome == status.ProbeMPTCP && alone == "" {
 		var wanted []Endpoint
 		var addrs []netip.Addr
 		for _, e := range o.Endpoints {

@@ -144,8 +144,8 @@ func (f *facts) verdict() (out []string, ok bool) {
 		out = append(out, "an ordinary connection ("+nameOf(f.main.Link, f.main.Source)+") has no Multipath TCP: "+f.main.Text+".")
 	case len(joined) > 1:
 		out = append(out, fmt.Sprintf("Multipath TCP works; one connection uses %s.", listing(joined)))
-	case f.here:
-		out = append(out, "Multipath TCP works; the server is this very host, so that no path is involved.")
+	case f.alone != "":
+		out = append(out, "Multipath TCP works; "+f.alone+".")
 	case len(f.paths) == 1 && len(f.joins) == 0:
 		out = append(out, "Multipath TCP works; there is one path only, "+joined[0]+".")
 	default:
@@ -177,7 +177,7 @@ func (f *facts) unused(out []string, ok bool) ([]string, bool) {
 	}
 	for _, a := range f.paths {
 		has := slices.ContainsFunc(f.joins, func(j status.ProbeJoin) bool { return j.Link == a.Link })
-		if !has && a.Link != f.main.Link {
+		if !has && a.Link != f.main.Link && a.Outcome == status.ProbeMPTCP {
 			ok = false
 			out = append(out, a.Link+": no endpoint is there to join from (ip mptcp endpoint; is subflowd running?).")
 		}

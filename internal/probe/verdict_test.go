@@ -40,7 +40,7 @@ func TestVerdict(t *testing.T) {
 		name         string
 		main         string
 		joins, paths []string
-		here         bool
+		alone        string
 		ok           bool
 		want         string
 	}{
@@ -48,47 +48,47 @@ func TestVerdict(t *testing.T) {
 			"all well", "eth0 mptcp",
 			[]string{"eth1 joined"},
 			[]string{"eth0 mptcp", "eth1 mptcp"},
-			false, true,
+			"", true,
 			"IPv4: Multipath TCP works; one connection uses eth0 and eth1.",
 		},
-		{"one path", "eth0 mptcp", nil, []string{"eth0 mptcp"}, false, true, "IPv4: Multipath TCP works; there is one path only, eth0."},
-		{"this host", "lo mptcp", nil, nil, true, true, "IPv4: Multipath TCP works; the server is this very host, so that no path is involved."},
+		{"one path", "eth0 mptcp", nil, []string{"eth0 mptcp"}, "", true, "IPv4: Multipath TCP works; there is one path only, eth0."},
+		{"a full tunnel", "tun0 mptcp", nil, nil, "tun0 carries everything", true, "IPv4: Multipath TCP works; tun0 carries everything."},
 		{
 			"no endpoints", "eth0 mptcp", nil,
 			[]string{"eth0 mptcp", "eth1 mptcp"},
-			false, false,
+			"", false,
 			"IPv4: Multipath TCP works, and the connection stays on eth0 alone.\n" +
 				"IPv4: eth1: no endpoint is there to join from (ip mptcp endpoint; is subflowd running?).",
 		},
 		{
 			"the way back", "eth0 fallback mptcp", nil,
 			[]string{"eth0 fallback mptcp"},
-			false, false,
+			"", false,
 			"IPv4: no path has Multipath TCP: the server took the connection for Multipath TCP, and its answer lost the option on the way back.",
 		},
 		{
 			"a server without", "eth0 fallback", nil,
 			[]string{"eth0 fallback", "eth1 fallback"},
-			false, false,
+			"", false,
 			"IPv4: no path has Multipath TCP: the answer was plain TCP: the server does not speak Multipath TCP, or something before it takes the option away.",
 		},
 		{
 			"the best path is dead", "- timeout", nil,
 			[]string{"eth0 timeout", "eth1 mptcp"},
-			false, false,
+			"", false,
 			"IPv4: an ordinary connection, which the host sends where its routes lead, fails: no answer.\nIPv4: eth0: no answer.",
 		},
 		{
 			"joins dropped", "eth0 mptcp",
 			[]string{"eth1 timeout"},
 			[]string{"eth0 mptcp", "eth1 mptcp"},
-			false, false,
+			"", false,
 			"IPv4: Multipath TCP works, and the connection stays on eth0 alone.\n" +
 				"IPv4: eth1: the join got no answer, and a connection of its own over this path speaks Multipath TCP: a firewall on the way drops joins (MP_JOIN).",
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			f := facts{family: netstate.IPv4, server: netip.MustParseAddrPort("10.9.0.2:443"), tested: true, here: c.here, main: made(c.main)}
+			f := facts{family: netstate.IPv4, server: netip.MustParseAddrPort("10.9.0.2:443"), tested: true, alone: c.alone, main: made(c.main)}
 			for _, j := range c.joins {
 				f.joins = append(f.joins, join(j))
 			}

@@ -74,11 +74,15 @@ func (w *waiting) ready() error {
 }
 
 // hand gives the listener away and waits until it has arrived.
-func (w *waiting) hand(listener int) error {
-	if err := unix.Sendmsg(w.socket, []byte{0}, unix.UnixRights(listener), nil, 0); err != nil {
+func (w *waiting) hand(l listener) error {
+	text := []byte{0}
+	if l.killable {
+		text[0] = 1
+	}
+	if err := unix.Sendmsg(w.socket, text, unix.UnixRights(l.fd), nil, 0); err != nil {
 		return fmt.Errorf("send the listener: %w", err)
 	}
-	unix.Close(listener)
+	unix.Close(l.fd)
 	_, err := w.receive()
 	return err
 }
@@ -198,7 +202,7 @@ func serve() error {
 	if _, werr := unix.Write(channel, say); werr != nil || err != nil {
 		return errors.Join(err, werr)
 	}
-	listener, err := take()
+	l, err := take()
 	if err != nil {
 		return err
 	}
@@ -207,23 +211,24 @@ func serve() error {
 	if err != nil {
 		return fmt.Errorf("answer: %w", err)
 	}
-	return s.Serve(listener)
+	return s.Serve(l.fd, l.killable)
 }
 
 // take receives the listener.
-func take() (int, error) {
+func take() (listener, error) {
 	oob := make([]byte, unix.CmsgSpace(4))
-	_, n, _, _, err := unix.Recvmsg(channel, make([]byte, 1), oob, unix.MSG_CMSG_CLOEXEC)
+	text := make([]byte, 1)
+	_, n, _, _, err := unix.Recvmsg(channel, text, oob, unix.MSG_CMSG_CLOEXEC)
 	if err != nil {
-		return -1, fmt.Errorf("receive listener: %w", err)
+		return listener{}, fmt.Errorf("receive listener: %w", err)
 	}
 	messages, err := unix.ParseSocketControlMessage(oob[:n])
 	if err != nil || len(messages) != 1 {
-		return -1, fmt.Errorf("receive listener: there is none (%w)", err)
+		return listener{}, fmt.Errorf("receive listener: there is none (%w)", err)
 	}
 	fds, err := unix.ParseUnixRights(&messages[0])
 	if err != nil || len(fds) != 1 {
-		return -1, fmt.Errorf("receive listener: there is none (%w)", err)
+		return listener{}, fmt.Errorf("receive listener: there is none (%w)", err)
 	}
-	return fds[0], nil
+	return listener{fds[0], text[0] == 1}, nil
 }

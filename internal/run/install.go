@@ -38,18 +38,24 @@ func notifies() error {
 	return nil
 }
 
-// install puts the filter on the calling thread alone and returns its listener:
-// the threads of this program end with execve(2).
-func install(program []unix.SockFilter) (int, error) {
+// listener is the kernel's end of a filter.
+type listener struct {
+	fd       int
+	killable bool // no signal but a fatal one ends a call that is being answered
+}
+
+// install puts the filter on the calling thread alone: the others of this
+// program end with execve(2).
+func install(program []unix.SockFilter) (listener, error) {
 	runtime.LockOSThread()
-	fd, err := installAs(program)
+	l, err := installAs(program)
 	// Who has CAP_SYS_ADMIN needs no promise never to gain privileges, and
 	// then set-user-ID programs work as before.
 	if errors.Is(err, unix.EACCES) {
 		if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-			return -1, fmt.Errorf("set no_new_privs: %w", err)
+			return listener{}, fmt.Errorf("set no_new_privs: %w", err)
 		}
-		fd, err = installAs(program)
+		l, err = installAs(program)
 	}
 	switch {
 	case errors.Is(err, unix.EBUSY):
@@ -57,20 +63,21 @@ func install(program []unix.SockFilter) (int, error) {
 	case err != nil:
 		err = fmt.Errorf("install filter: %w", err)
 	}
-	return fd, err
+	return l, err
 }
 
 // installAs asks for the best that the kernel has. Without SPEC_ALLOW, kernels
 // before 5.16 slow the program down as if it were a sandbox; with
 // WAIT_KILLABLE_RECV (5.19) a signal does not interrupt a call that is being
 // answered, for programs expect no EINTR of socket(2).
-func installAs(program []unix.SockFilter) (int, error) {
+func installAs(program []unix.SockFilter) (listener, error) {
 	const flags = unix.SECCOMP_FILTER_FLAG_NEW_LISTENER | unix.SECCOMP_FILTER_FLAG_SPEC_ALLOW
 	prog := unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]}
 	fd, err := seccomp(unix.SECCOMP_SET_MODE_FILTER, flags|unix.SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, unsafe.Pointer(&prog))
-	if errors.Is(err, unix.EINVAL) {
+	killable := !errors.Is(err, unix.EINVAL)
+	if !killable {
 		fd, err = seccomp(unix.SECCOMP_SET_MODE_FILTER, flags, unsafe.Pointer(&prog))
 	}
 	runtime.KeepAlive(program)
-	return fd, err
+	return listener{fd, killable}, err
 }

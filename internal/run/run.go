@@ -51,13 +51,13 @@ func Exec(p Program) error {
 		warn(fmt.Errorf("the program starts with plain TCP: %w", err))
 		return execute(p)
 	}
-	listener, err := install(s.program)
+	l, err := install(s.program)
 	if err != nil {
 		s.dismiss()
 		warn(fmt.Errorf("the program starts with plain TCP: %w", err))
 		return execute(p)
 	}
-	if err := s.hand(listener); err != nil {
+	if err := s.hand(l); err != nil {
 		return &SupervisorError{Err: err}
 	}
 	return execute(p)

@@ -88,6 +88,24 @@ type Path struct {
 	SharedPrefixes []string `json:"shared_prefixes"`
 	// Probe is what the daemon's tests found; absent: the path is not tested.
 	Probe *PathProbe `json:"probe,omitempty"`
+	// Traffic is what the path carries; absent where the kernel could not be asked.
+	Traffic *Traffic `json:"traffic,omitempty"`
+}
+
+// Traffic is what a path carries.
+type Traffic struct {
+	// Bytes of the link since it was made, of all protocols and both families.
+	LinkSentBytes     uint64 `json:"link_sent_bytes"`
+	LinkReceivedBytes uint64 `json:"link_received_bytes"`
+	// Omitted: there are too many connections to look at, or the kernel hides them;
+	// what follows is then 0.
+	Omitted bool `json:"omitted"`
+	// Connections and Subflows count those that use the path now; the bytes are
+	// those of these subflows.
+	Connections   int    `json:"connections"`
+	Subflows      int    `json:"subflows"`
+	SentBytes     uint64 `json:"sent_bytes"`
+	ReceivedBytes uint64 `json:"received_bytes"`
 }
 
 // Address is one address of a path.

@@ -70,7 +70,7 @@ func TestRoundTrip(t *testing.T) {
 
 // TestEmptyDocuments have a schema number and no null.
 func TestEmptyDocuments(t *testing.T) {
-	for _, d := range []any{Document{Paths: make([]Path, 1), Endpoints: make([]Endpoint, 1)}, Plan{}, Reconciled{}, Reloaded{}, Explanation{Links: make([]LinkExplanation, 1), Addresses: make([]AddressExplanation, 1)}, Waited{}} {
+	for _, d := range []any{Document{Paths: make([]Path, 1), Endpoints: make([]Endpoint, 1)}, Plan{}, Reconciled{}, Reloaded{}, Explanation{Links: make([]LinkExplanation, 1), Addresses: make([]AddressExplanation, 1)}, Waited{}, Connections{Connections: make([]Connection, 2)}, KernelCounters{}} {
 		text, err := json.Marshal(d)
 		if err != nil {
 			t.Fatal(err)

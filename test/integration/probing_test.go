@@ -196,3 +196,130 @@ func TestLastPathIsSilent(t *testing.T) {
 	})
 	d.Stop()
 }
+
+// TestSilentByIPv6 has a target with an IPv6 address alone: the IPv4 paths are not touched.
+func TestSilentByIPv6(t *testing.T) {
+	t.Parallel()
+	n := lab.TwoSubnets(t, lab.IPv6())
+	n.Server.Listen("[2001:db8:9::2]:5002")
+	d := n.Client.DaemonConfig("[probe]\ntarget = \"[2001:db8:9::2]:5002\"\ninterval = \"1s\"\n")
+	reach(n, n.A, n.B)
+	four := []string{"10.1.1.2 subflow dev eth0", "10.1.2.2 subflow dev eth1"}
+	n.B.Blackhole()
+	wantEndpoints(n, append(four, "2001:db8:1::2 subflow dev eth0")...)
+	r := n.Client.Ctl("explain", "eth1")
+	if text := strings.Join(strings.Fields(r.Stdout), " "); !strings.Contains(text, "does not reach the probe's target by IPv6, as other links do") {
+		t.Errorf("explain eth1:\n%s", r.Stdout)
+	}
+	n.B.Unblackhole()
+	reach(n, n.A, n.B)
+	d.Stop()
+}
+
+// TestSilentPathAcrossARestart: a daemon that starts beside a silent path takes it for good at first, and cuts nothing.
+func TestSilentPathAcrossARestart(t *testing.T) {
+	t.Parallel()
+	n, d := tested(t, lab.RefuseJoins())
+	c := n.Client.Dial(probeServer)
+	c.WantSubflows("10.1.1.2")
+	const wanes = "10.1.1.2 backup subflow dev eth0"
+	n.A.Blackhole()
+	wantEndpoints(n, wanes, "10.1.2.2 subflow dev eth1")
+	d = d.Restart()
+	d.WaitSocket()
+	waitProbe(n, "eth0 silent", "eth1 answers")
+	wantEndpoints(n, wanes, "10.1.2.2 subflow dev eth1")
+	n.A.Unblackhole()
+	c.WantEcho(soon)
+	reach(n, n.A, n.B)
+	d.Stop()
+}
+
+// TestNoTestsBesideAVPN: while a full tunnel is up nothing is tested, and afterwards it goes on.
+func TestNoTestsBesideAVPN(t *testing.T) {
+	t.Parallel()
+	n, d := tested(t)
+	n.VPN()
+	n.Router.NFT("add table inet watch", "add counter inet watch tests",
+		"add chain inet watch in { type filter hook prerouting priority -400; }",
+		"add rule inet watch in iifname { r0, r1 } tcp dport 5002 tcp flags syn counter name tests")
+	v := vpns[0]
+	v.start(n)
+	lab.Eventually(t, soon, "the guard", func() error {
+		if _, codes := probes(n); !slices.Contains(codes, "vpn-guard tun0") {
+			return fmt.Errorf("conditions %v", codes)
+		}
+		return nil
+	})
+	before := packets(n.Router, "tests")
+	lab.Never(t, 3*time.Second, "tests", func() error {
+		if now := packets(n.Router, "tests"); now != before {
+			return fmt.Errorf("%d packets beside the tunnel", now-before)
+		}
+		return nil
+	})
+	if states, _ := probes(n); len(states) > 0 {
+		t.Errorf("states %v", states)
+	}
+	// Nor does the probe by hand, with the daemon's word or without.
+	for _, socket := range []string{n.Client.StateDir() + "/control.sock", "/nobody"} {
+		r := n.Client.Ctl("--socket", socket, "probe", "--timeout", "200ms", probeTarget)
+		if now := packets(n.Router, "tests"); now != before || strings.Contains(r.Stdout, "\n  bound ") {
+			t.Errorf("%d packets beside the tunnel; probe by %s:\n%s%s", now-before, socket, r.Stdout, r.Stderr)
+		}
+	}
+	v.stop(n)
+	waitProbe(n, "eth0 answers", "eth1 answers")
+	d.Stop()
+}
+
+// TestTargetWithoutAName: a name that cannot be looked up is reported and changes nothing; a target that can be takes its
+// place without a restart.
+func TestTargetWithoutAName(t *testing.T) {
+	t.Parallel()
+	n := lab.TwoSubnets(t)
+	n.Server.Listen(probeTarget)
+	d := n.Client.DaemonConfig("[probe]\ntarget = \"nobody.invalid:443\"\ninterval = \"1s\"\n")
+	reach(n, n.A, n.B)
+	lab.Eventually(t, 2*soon, "the condition", func() error {
+		if _, codes := probes(n); !slices.Contains(codes, "probe-unresolved probe.target") {
+			return fmt.Errorf("conditions %v", codes)
+		}
+		return nil
+	})
+	reach(n, n.A, n.B)
+	d.Configure(probeSetting)
+	waitProbe(n, "eth0 answers", "eth1 answers")
+	if _, codes := probes(n); len(codes) > 0 {
+		t.Errorf("conditions %v", codes)
+	}
+	d.Stop()
+}
+
+// TestProbeIsQuiet: while all is well the tests leave no line in the log, cause no round, and send little.
+func TestProbeIsQuiet(t *testing.T) {
+	t.Parallel()
+	n, d := tested(t)
+	var before, after status.Document
+	n.Client.CtlJSON(&before, "status")
+	lines := strings.Count(d.Log(), "\n")
+	tx, _ := n.Client.LinkBytes("eth1")
+	lab.Eventually(t, soon, "five more tests", func() error {
+		n.Client.CtlJSON(&after, "status")
+		if d := after.Paths[1].Probe.Tested.Sub(*before.Paths[1].Probe.Tested); d < 5*time.Second {
+			return fmt.Errorf("last test %s after the first", d)
+		}
+		return nil
+	})
+	if found := strings.Count(d.Log(), "\n"); found != lines {
+		t.Errorf("%d lines more in the log", found-lines)
+	}
+	if r := after.LastRound; r.Trigger == "probe" && after.Counters.Rounds > before.Counters.Rounds {
+		t.Errorf("a round for nothing: %+v", r)
+	}
+	now, _ := n.Client.LinkBytes("eth1")
+	if sent := now - tx; sent > 5000 {
+		t.Errorf("%d bytes sent in five seconds", sent)
+	}
+	d.Stop()
+}

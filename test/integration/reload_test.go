@@ -53,9 +53,12 @@ func TestReloadOfABadFile(t *testing.T) {
 		return fmt.Errorf("status does not say %q:\n%s", part, n.Client.Ctl("status").Stdout)
 	}
 	lab.Eventually(t, soon, "the condition", func() error { return says("subflowd.toml:2:1") })
-	if !strings.Contains(d.Log(), `subflowd.toml:2:1: unknown key "rolle"`) || !strings.Contains(d.Log(), "subflowd.toml:4:") {
-		t.Errorf("the log does not name every mistake:\n%s", d.Log())
-	}
+	lab.Eventually(t, soon, "the log", func() error { // it arrives by a pipe
+		if l := d.Log(); !strings.Contains(l, `subflowd.toml:2:1: unknown key "rolle"`) || !strings.Contains(l, "subflowd.toml:4:") {
+			return fmt.Errorf("it does not name every mistake:\n%s", l)
+		}
+		return nil
+	})
 	var doc struct {
 		Conditions []struct{ Code, Severity, Text string }
 		Daemon     struct{ Config []string }

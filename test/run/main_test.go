@@ -176,3 +176,15 @@ func wantEnd(t testing.TB, pid int) {
 		return nil
 	})
 }
+
+// executable makes a file that can be executed at once. Another program writes it: a child that another test starts
+// meanwhile would inherit this process's file open for writing, and it could not be executed (ETXTBSY).
+func executable(h *lab.Host, name string, content []byte) string {
+	h.Lab.T.Helper()
+	source, file := filepath.Join(h.Lab.TempDir(), name), filepath.Join(h.Lab.TempDir(), name)
+	if err := os.WriteFile(source, content, 0o644); err != nil {
+		h.Lab.T.Fatal(err)
+	}
+	h.Run("install", "-m", "755", source, file)
+	return file
+}

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -142,11 +141,7 @@ func TestIgnoredSignals(t *testing.T) {
 func TestExitStatus(t *testing.T) {
 	t.Parallel()
 	h := host(t)
-	dir := t.TempDir()
-	script := filepath.Join(dir, "script")
-	if err := os.WriteFile(script, []byte("exit 9\n"), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	script := executable(h, "script", []byte("exit 9\n"))
 	for _, c := range []struct {
 		args []string
 		code int

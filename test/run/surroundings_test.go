@@ -1,10 +1,12 @@
 package run
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -164,6 +166,32 @@ func TestManySockets(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 	t.Logf("%.0f sockets a second", threads*each/c.Seconds)
+}
+
+// TestStoppedSupervisor: whatever interrupts it, a suspend or a frozen group as well as these stops, every call ends with
+// a socket, and none with a descriptor that is something else.
+func TestStoppedSupervisor(t *testing.T) {
+	t.Parallel()
+	h := host(t)
+	const threads, each = 8, 2000
+	p := h.StartCommand(byRun(h, probe(t), "sockets", fmt.Sprint(threads), fmt.Sprint(each)))
+	var s int
+	lab.Eventually(t, soon, "the supervisor", func() error {
+		if s = supervisor(p.Pid); s == 0 {
+			return errors.New("none")
+		}
+		return nil
+	})
+	stops := 0
+	for p.Running() && syscall.Kill(s, syscall.SIGSTOP) == nil && syscall.Kill(s, syscall.SIGCONT) == nil {
+		stops++
+	}
+	if p.Wait(soon); stops < 10 {
+		t.Errorf("%d stops only", stops)
+	}
+	if c := decode[count](t, p.Log()); c.MPTCP != threads*each || c.Left != 0 {
+		t.Errorf("%+v", c)
+	}
 }
 
 // TestSignalsDuringCalls: a call that a signal interrupts is made again, where the handler wants that, and leaves nothing

@@ -41,13 +41,21 @@ type addition struct {
 // listener is the descriptor that seccomp(2) gave for the filter.
 type listener int
 
+// ioctl tries again where a stop or a freeze comes before the listener's lock
+// was had (EINTR): then nothing has happened, and the program would wait for
+// ever.
 func (l listener) ioctl(request uint, argument unsafe.Pointer) (int, error) {
-	n, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(l), uintptr(request), uintptr(argument))
-	runtime.KeepAlive(argument)
-	if errno != 0 {
-		return -1, errno
+	for {
+		n, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(l), uintptr(request), uintptr(argument))
+		runtime.KeepAlive(argument)
+		switch errno {
+		case 0:
+			return int(n), nil
+		case unix.EINTR:
+		default:
+			return -1, errno
+		}
 	}
-	return int(n), nil
 }
 
 // unused waits until no process carries the filter. Other events do not wake it.
@@ -89,8 +97,8 @@ func (l listener) finish(id uint64, fd int) error {
 }
 
 // add puts a copy of fd into the program, with O_CLOEXEC or without, and
-// returns its number there. With SECCOMP_ADDFD_FLAG_SEND (5.14) that number is
-// the result of the call, and nothing is left to do.
+// returns its number there. With SECCOMP_ADDFD_FLAG_SEND that number is the
+// result of the call, and nothing is left to do.
 func (l listener) add(id uint64, fd int, flags uint32, cloexec bool) (int, error) {
 	a := addition{id: id, flags: flags, source: uint32(fd)}
 	if cloexec {

@@ -19,7 +19,7 @@ type Supervisor struct {
 	here     namespace // of the thread
 	homeFile int       // its own namespace
 	home     namespace
-	twoSteps bool // the kernel has no SECCOMP_ADDFD_FLAG_SEND
+	twoSteps bool // see give
 }
 
 var errOther = errors.New("it would not be the program's own socket")
@@ -45,14 +45,19 @@ func New() (*Supervisor, error) {
 
 // Serve answers until no process carries the filter any more, which the kernel
 // tells by POLLHUP (5.9). A process serves once: what waits for a call in an
-// old kernel cannot be told of the end, and ends with the process.
-func (s *Supervisor) Serve(fd int) error {
-	s.listener = listener(fd)
+// old kernel cannot be told of the end, and ends with the process. Killable
+// says that a call ends for no signal but a fatal one once it is received.
+func (s *Supervisor) Serve(fd int, killable bool) error {
+	s.listener, s.twoSteps = listener(fd), killable
 	s.listener.wakeOnSameCPU()
 	end := make(chan error, 2)
 	go func() { end <- s.listener.unused() }()
 	go func() {
 		runtime.LockOSThread()
+		if err := blockSignals(); err != nil {
+			end <- err
+			return
+		}
 		for {
 			if err := s.next(); err != nil {
 				end <- err
@@ -63,6 +68,19 @@ func (s *Supervisor) Serve(fd int) error {
 	return <-end
 }
 
+// blockSignals keeps the runtime from interrupting this thread, which it does
+// to share the processor among goroutines (SIGURG).
+func blockSignals() error {
+	var all unix.Sigset_t
+	for i := range all.Val {
+		all.Val[i]--
+	}
+	if err := unix.PthreadSigmask(unix.SIG_BLOCK, &all, nil); err != nil {
+		return fmt.Errorf("block signals: %w", err)
+	}
+	return nil
+}
+
 // next answers one call. Whatever keeps it from an MPTCP socket, MPTCP switched
 // off as well as descriptors running out, lets the call go on, and the kernel
 // tell the program.
@@ -70,7 +88,7 @@ func (s *Supervisor) next() error {
 	var n notification
 	err := s.listener.receive(&n)
 	switch {
-	case gone(err) || errors.Is(err, unix.EINTR):
+	case gone(err):
 		return nil
 	case err != nil:
 		return fmt.Errorf("receive system call: %w", err)
@@ -91,6 +109,14 @@ func (s *Supervisor) next() error {
 func gone(err error) bool { return errors.Is(err, unix.ENOENT) }
 
 // give ends the call with fd as its result.
+//
+// SECCOMP_ADDFD_FLAG_SEND (5.14) does that in one step, and is the only way to
+// leave no descriptor behind when a signal takes the program out of the call.
+// But where the supervisor is interrupted in it, by a stop or by the freezer of
+// a suspend, the call has ended with 0, the program's standard input, and
+// nothing can be done about that (seccomp_notify_addfd, kernel/seccomp.c; seen
+// on 6.18). So calls that no signal reaches are ended in two steps, which may be
+// interrupted and cost two microseconds more.
 func (s *Supervisor) give(id uint64, fd int, cloexec bool) error {
 	if !s.twoSteps {
 		_, err := s.listener.add(id, fd, unix.SECCOMP_ADDFD_FLAG_SEND, cloexec)

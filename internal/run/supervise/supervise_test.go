@@ -62,7 +62,7 @@ func supervised() error {
 }
 
 // serve lets a supervisor serve one program, and returns what that printed.
-func serve(t *testing.T, s *Supervisor) string {
+func serve(t *testing.T, s *Supervisor, killable bool) string {
 	t.Helper()
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -93,7 +93,7 @@ func serve(t *testing.T, s *Supervisor) string {
 	// The kernel tells the end when the process is reaped.
 	waited := make(chan error, 1)
 	go func() { waited <- cmd.Wait() }()
-	if err := errors.Join(s.Serve(fds[0]), <-waited); err != nil {
+	if err := errors.Join(s.Serve(fds[0], killable), <-waited); err != nil {
 		t.Fatalf("%v: %s", err, &out)
 	}
 	unix.Close(fds[0])
@@ -106,25 +106,25 @@ func TestKernels(t *testing.T) {
 	const wanted = "262 false false\n262 true false\n262 false true\n"
 	for _, c := range []struct {
 		name     string
-		twoSteps bool
+		killable bool
 		look     lookFunc
 	}{
-		{"this kernel", false, lookBy()},
-		{"before 5.14", true, lookBy()},
-		{"before 6.13", false, lookByProc},
+		{"this kernel", true, lookBy()},
+		{"before 5.19", false, lookBy()},
+		{"before 6.13", true, lookByProc},
 	} {
 		s, err := New()
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.twoSteps, s.look = c.twoSteps, c.look
+		s.look = c.look
 		if s.self, err = s.look(os.Getpid()); err != nil {
 			t.Fatal(err)
 		}
-		if found := serve(t, s); found != wanted {
+		if found := serve(t, s, c.killable); found != wanted {
 			t.Errorf("%s: %q, wanted %q", c.name, found, wanted)
 		}
-		if s.twoSteps != c.twoSteps {
+		if s.twoSteps != c.killable {
 			t.Errorf("%s: answers took two steps: %v", c.name, s.twoSteps)
 		}
 	}
@@ -149,7 +149,7 @@ func TestOthersKeepTCP(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.look = look
-		if found := serve(t, s); found != wanted {
+		if found := serve(t, s, true); found != wanted {
 			t.Errorf("%s: %q, wanted %q", name, found, wanted)
 		}
 	}
