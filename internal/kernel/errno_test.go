@@ -76,7 +76,7 @@ func TestWithoutCapability(t *testing.T) {
 			}
 		}
 		ctx, cancel := context.WithCancel(t.Context())
-		if err := k.Watcher().Watch(ctx, cancel, nil); !errors.Is(err, context.Canceled) {
+		if err := k.Watcher().Watch(ctx, cancel, func(netstate.Hints) {}); !errors.Is(err, context.Canceled) {
 			t.Errorf("watch: %v", err)
 		}
 		if err := k.Watcher().WatchConnections(t.Context(), func() {}); !errors.Is(err, mptcp.ErrPermission) {

@@ -151,7 +151,7 @@ func (k *Kernel) Refresh(h netstate.Hints) (*netstate.Snapshot, error) {
 	return &netstate.Snapshot{
 		Links: k.links, Addrs: k.addrs, Routes: k.routes, Rules: k.rules,
 		Endpoints: k.endpoints, Limits: k.limits, Preferred: k.preferred, Outbound: k.outbound, Unbound: k.unbound,
-		LeaseGateways: k.leased, MPTCP: k.mptcp, Unsure: k.main.unsure,
+		LeaseGateways: k.leased, MPTCP: k.mptcp, Named: *k.names.Load(), Unsure: k.main.unsure,
 	}, nil
 }
 

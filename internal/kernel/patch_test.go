@@ -2,9 +2,11 @@ package kernel
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -12,10 +14,10 @@ import (
 )
 
 // large makes a table main of so many routes of a routing daemon that it is walked only when it has to be.
-func large(prefix int) []string {
+func large() []string {
 	var batch []string
 	for i := range manyRoutes + 1000 {
-		batch = append(batch, fmt.Sprintf("route add %d.%d.%d.0/24 via 10.1.1.1 proto bgp", prefix, i/250, i%250))
+		batch = append(batch, fmt.Sprintf("route add blackhole 20.%d.%d.0/24 proto bgp", i/250, i%250))
 	}
 	return batch
 }
@@ -34,7 +36,7 @@ func sortedRoutes(s *netstate.Snapshot) []string {
 func TestLargeTableByItsEvents(t *testing.T) {
 	t.Parallel()
 	h := twoUplinks(t)
-	h.IP(large(20)...)
+	h.IP(large()...)
 	w := watch(t, h, 1<<16, nil)
 	walks := refresh(t, w.k, netstate.Hints{Kinds: netstate.KindRoutes, Walk: true})
 	if walks.Unsure || w.k.main.seen[tableID{netstate.IPv4, netstate.TableMain}] < manyRoutes {
@@ -109,5 +111,59 @@ func TestTooManyEventsAreAWalk(t *testing.T) {
 	}
 	if !p.note(header{typ: unix.RTM_NEWROUTE}, r, false) {
 		t.Error("nothing is noted after that")
+	}
+}
+
+// TestLargeTableAtRandom: whatever happens to links, addresses and routes, what is known by events is what a walk finds.
+func TestLargeTableAtRandom(t *testing.T) {
+	t.Parallel()
+	h := twoUplinks(t)
+	h.IP(large()...)
+	w := watch(t, h, 1<<16, nil)
+	refresh(t, w.k, full())
+	seed := uint64(time.Now().UnixNano())
+	random := rand.New(rand.NewPCG(seed, 0))
+	pick := func(list ...string) string { return list[random.IntN(len(list))] }
+	var done []string
+	byEvents := 0
+	for i := range 150 {
+		dev, n := pick("eth0 1", "eth1 2"), random.IntN(3)+2
+		dev, net, _ := strings.Cut(dev, " ")
+		addr := fmt.Sprintf("10.1.%s.%d", net, n)
+		via := fmt.Sprintf("via 10.1.%s.%d dev %s", net, 1+random.IntN(2)*200, dev)
+		route := pick("default", "192.0.2.0/24", "198.51.100.0/24") + " " + via + fmt.Sprintf(" metric %d", random.IntN(3)*10+5)
+		change := pick(
+			"addr add "+addr+"/24 dev "+dev, "addr add "+addr+"/24 dev "+dev, "addr del "+addr+"/24 dev "+dev,
+			"route add "+route, "route add "+route+" src "+addr, "route append "+route, "route del "+route, "route replace "+route,
+			"route add blackhole 203.0.113.0/24", "route del blackhole 203.0.113.0/24",
+			"link set "+dev+" down", "link set "+dev+" up", "link set "+dev+" up",
+			"route add 203.0.113.0/24 metric 9 nexthop via 10.1.1.1 dev eth0 nexthop via 10.1.2.1 dev eth1",
+		)
+		_, err := h.Try("ip", strings.Fields(change)...)
+		done = append(done, fmt.Sprintf("%s (%v)", change, err == nil))
+		marker := fmt.Sprintf("metric %d", 1000+i)
+		h.IP("route add blackhole 192.0.0.0/24 " + marker)
+		var all netstate.Hints
+		for !strings.Contains(all.Reason, marker) {
+			select {
+			case hint := <-w.hints:
+				all.Merge(hint)
+				all.Reason = hint.Reason
+			case <-time.After(time.Minute):
+				t.Fatalf("no hint of %s, the last one is %s", marker, all.Reason)
+			}
+		}
+		s := refresh(t, w.k, all)
+		if s.Unsure {
+			byEvents++
+		}
+		truth := refresh(t, w.k, netstate.Hints{Kinds: netstate.KindRoutes, Walk: true})
+		if got, want := sortedRoutes(s), sortedRoutes(truth); !slices.Equal(got, want) {
+			t.Fatalf("seed %d: by events\n%s\nwalked\n%s\nafter\n%s", seed, strings.Join(got, "\n"), strings.Join(want, "\n"),
+				strings.Join(done[max(0, len(done)-12):], "\n"))
+		}
+	}
+	if byEvents < 30 {
+		t.Errorf("seed %d: events were believed %d times", seed, byEvents)
 	}
 }

@@ -26,6 +26,9 @@ type Snapshot struct {
 	// LeaseGateways are routers that a DHCP lease names and no route shows.
 	LeaseGateways map[LinkFamily]netip.Addr
 	MPTCP         MPTCP
+	// Named are the names of Links, made once for snapshots that share them; nil:
+	// Names makes them.
+	Named Names
 	// Unsure says that a large table was not walked for what its events told; a
 	// hint with Walk does.
 	Unsure bool
@@ -68,6 +71,9 @@ func (m MPTCP) HighestLimit() uint32 {
 
 // Names maps every link of the snapshot to its name.
 func (s *Snapshot) Names() Names {
+	if s.Named != nil {
+		return s.Named
+	}
 	n := make(Names, len(s.Links))
 	for _, l := range s.Links {
 		n[l.Index] = l.Name

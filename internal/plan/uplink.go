@@ -39,13 +39,14 @@ func (b *builder) findUplinks() {
 		links = slices.SortedStableFunc(slices.Values(links), byIndex)
 	}
 	b.plan.Ignored = make([]Ignored, 0, len(netstate.Families)*len(links))
-	for _, l := range links {
+	for i := range links { // a host of containers has thousands
+		l := &links[i]
 		if l.Loopback() {
 			continue
 		}
-		settings := b.in.Config.For(l)
+		settings := b.in.Config.For(*l)
 		for _, f := range netstate.Families {
-			u, reason := b.judge(l, f, settings)
+			u, reason := b.judge(l, f, &settings)
 			if u == nil {
 				b.plan.Ignored = append(b.plan.Ignored, Ignored{Link: l.Index, Name: l.Name, Family: f, Reason: reason})
 				continue
@@ -56,21 +57,21 @@ func (b *builder) findUplinks() {
 }
 
 // judge decides whether a link is an uplink in a family; if not, why.
-func (b *builder) judge(l netstate.Link, f netstate.Family, s config.LinkSettings) (*uplink, string) {
+func (b *builder) judge(l *netstate.Link, f netstate.Family, s *config.LinkSettings) (*uplink, string) {
 	switch {
 	case s.Uplink != nil && !*s.Uplink:
 		return nil, "not an uplink by configuration"
 	case l.Master != 0:
-		return nil, "port of " + portOf(l, b.names)
+		return nil, "port of " + portOf(*l, b.names)
 	case !l.Up():
 		return nil, "down"
 	case l.Tunnel() && (s.Uplink == nil || !*s.Uplink):
-		return nil, "tunnel (" + kindText(l) + "): a path only with uplink = true"
+		return nil, "tunnel (" + kindText(*l) + "): a path only with uplink = true"
 	}
 	if key := (netstate.LinkFamily{Link: l.Index, Family: f}); len(b.addrs[key]) == 0 {
 		return nil, b.noAddress(key)
 	}
-	u := &uplink{link: l, settings: s}
+	u := &uplink{link: *l, settings: *s}
 	u.Link, u.Name, u.Family, u.Preference = l.Index, l.Name, f, s.Preference
 	u.Table = b.in.Config.Routing.TableBase + uint32(l.Index)
 	b.findDefaults(u)

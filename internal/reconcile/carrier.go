@@ -14,7 +14,8 @@ const GracePeriod = 10 * time.Second
 
 // carriers follows the carrier of every link from snapshot to snapshot.
 type carriers struct {
-	had   map[int]bool      // links that had carrier in the last snapshot, or had not
+	last  []netstate.Link   // of the last snapshot
+	had   map[int]bool      // links that had carrier then, or had not
 	grace map[int]time.Time // when the grace of a link ends
 	flaps trigger.Flaps
 }
@@ -23,8 +24,14 @@ type carriers struct {
 // which the kernel told of the change. A link that is seen for the first time
 // has lost nothing.
 func (c *carriers) see(links []netstate.Link, at time.Time) {
+	// Snapshots share what did not change.
+	if len(links) == len(c.last) && (len(links) == 0 || &links[0] == &c.last[0]) {
+		return
+	}
+	c.last = links
 	now := make(map[int]bool, len(links))
-	for _, l := range links {
+	for i := range links {
+		l := &links[i]
 		has := l.Up() && l.Carrier()
 		now[l.Index] = has
 		had, known := c.had[l.Index]

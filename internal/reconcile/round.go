@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -179,7 +180,7 @@ func (l *Loop) newError(err error) bool {
 func (l *Loop) learnNames() {
 	for _, x := range l.snap.Links {
 		if l.names[x.Index] != x.Name {
-			n := l.snap.Names()
+			n := maps.Clone(l.snap.Names())
 			for i, s := range l.names {
 				if _, ok := n[i]; !ok {
 					n[i] = s

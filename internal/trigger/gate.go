@@ -8,8 +8,8 @@ const (
 	MaxGap = 500 * time.Millisecond
 	// gapFactor bounds the share of the time that a storm can take to a tenth.
 	gapFactor = 9
-	// vainFactor bounds the share of rounds in vain to half a hundredth.
-	vainFactor = 199
+	// vainFactor bounds the share of rounds in vain to a quarter of a hundredth.
+	vainFactor = 399
 	// MaxCredit is how many of the shortest pauses a host that was quiet may owe. A
 	// DHCP client tells the address first and its default route some 50 us later: a
 	// pause between the two would be most of what a new path takes.

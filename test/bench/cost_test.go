@@ -171,6 +171,23 @@ func TestEvents(t *testing.T) {
 	report(t, "processor time of a reload without change: wall time of --check-config", short(reload.median()), short(time.Since(begun)), ofTimes(reload.median(), time.Since(begun)), 0)
 }
 
+// wakeUps counts how often each of two processes ran within a time: what follows within 50 ms is the same time.
+func wakeUps(t *testing.T, period time.Duration, pids ...int) (a, b int) {
+	t.Helper()
+	last, count := map[int]time.Duration{}, map[int]int{}
+	for i := range int(period / (50 * time.Millisecond)) {
+		for _, pid := range pids {
+			now := cpuOf(t, pid)
+			if i > 0 && now != last[pid] {
+				count[pid]++
+			}
+			last[pid] = now
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	return count[pids[0]], count[pids[1]]
+}
+
 // TestRest measures memory and wake-ups of a daemon that has nothing to do, beside mptcpd.
 func TestRest(t *testing.T) {
 	l := lab.New(t)
@@ -178,11 +195,8 @@ func TestRest(t *testing.T) {
 	d := ours.startOurs()
 	p := other.startMPTCPD()
 	quiet(t, d.Pid)
-	const period = 20 * time.Second
-	wakes := func(pid int) int { return statusOf(t, pid, "voluntary_ctxt_switches", true) }
-	a, b := wakes(d.Pid), wakes(p.Pid)
-	time.Sleep(period)
-	a, b = wakes(d.Pid)-a, wakes(p.Pid)-b
+	const period = time.Minute
+	a, b := wakeUps(t, period, d.Pid, p.Pid)
 	rss, rssOther := statusOf(t, d.Pid, "VmRSS", false), statusOf(t, p.Pid, "VmRSS", false)
 	report(t, "memory at rest: 40 MiB", fmt.Sprintf("%.1f MiB", float64(rss)/1024), "40 MiB", float64(rss)/1024/40, 1)
 	report(t, "memory at rest: mptcpd", fmt.Sprintf("%.1f MiB", float64(rss)/1024), fmt.Sprintf("%.1f MiB", float64(rssOther)/1024), float64(rss)/float64(rssOther), 0)

@@ -3,6 +3,7 @@
 package bench
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -94,6 +95,22 @@ func (s *subject) hasEndpoint(a netip.Addr) bool {
 	}
 	return false
 }
+
+// hasAddr tells whether the new uplink has the address.
+func (s *subject) hasAddr(a netip.Addr) bool {
+	list, err := s.nl.AddrList(s.link, netlink.FAMILY_V4)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	for _, x := range list {
+		if x.IP.String() == a.String() {
+			return true
+		}
+	}
+	return false
+}
+
+var errRunning = errors.New("it runs")
 
 func (s *subject) addr() *netlink.Addr {
 	a, err := netlink.ParseAddr(newPrefix)
