@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -36,18 +37,16 @@ func echoServer(n *lab.Net, args ...string) *lab.Proc {
 	return p
 }
 
-// probed runs a probe by both outputs' common parts: the lines of the report, one for each attempt, and the verdict.
+// probed runs a probe and returns the lines of the report, one for each attempt, and the verdict.
 func probed(n *lab.Net, code int, args ...string) (lines, verdict string) {
 	n.T.Helper()
-	r := n.Client.Ctl(append([]string{"probe"}, args...)...)
-	n.T.Logf("probe %s: exit %d\n%s%s", strings.Join(args, " "), r.Code, r.Stdout, r.Stderr)
-	if r.Code != code {
-		n.T.Errorf("probe %v: exit status %d, wanted %d", args, r.Code, code)
-	}
+	r := n.Client.Ctl(append([]string{"-o", "json", "probe"}, args...)...)
 	var report status.ProbeReport
-	n.Client.CtlJSON(&report, append([]string{"probe"}, args...)...)
-	if report.OK != (code == 0) {
-		n.T.Errorf("ok is %v: %+v", report.OK, report)
+	if err := json.Unmarshal([]byte(r.Stdout), &report); err != nil {
+		n.T.Fatalf("probe %v: exit status %d: %v\n%s%s", args, r.Code, err, r.Stdout, r.Stderr)
+	}
+	if r.Code != code || report.OK != (code == 0) {
+		n.T.Errorf("probe %v: exit status %d, wanted %d; ok is %v", args, r.Code, code, report.OK)
 	}
 	var b strings.Builder
 	for _, f := range report.Families {
