@@ -22,6 +22,7 @@ var flagNames = []struct {
 	{"backup", mptcp.FlagBackup},
 	{"fullmesh", mptcp.FlagFullmesh},
 	{"implicit", mptcp.FlagImplicit},
+	{"unknown", 1 << 7}, // a bit that the selftests take for one that no kernel knows
 }
 
 // parseFlags reads names with commas between them. A name with "no" before it is a flag that is not set.

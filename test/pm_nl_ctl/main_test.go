@@ -143,7 +143,9 @@ func TestKernelSelftest(t *testing.T) {
 	l := lab.New(t)
 	h := l.Host("host")
 	dir := filepath.Join(l.TempDir(), "net")
-	for from, to := range map[string]string{source: "mptcp", source + "/../lib.sh": "lib.sh", source + "/../lib": "lib"} {
+	for from, to := range map[string]string{
+		source: "mptcp", source + "/../lib.sh": "lib.sh", source + "/../net_helper.sh": "net_helper.sh", source + "/../lib": "lib",
+	} {
 		if _, err := os.Stat(from); err != nil {
 			continue // older kernels have no library beside it
 		}
