@@ -40,6 +40,7 @@ type running struct {
 type test struct {
 	text    []string
 	skipped bool
+	took    float64 // of the longest part in seconds: parts that run beside each other do not count for the whole
 }
 
 // event is what test2json prints.
@@ -114,9 +115,10 @@ func (r *report) event(s *running, e event) {
 			t.skipped = true
 			t.text = append(t.text, "skipped, though root: "+e.Test+"\n")
 		}
+		t.took = max(t.took, e.Elapsed)
 		if !sub {
 			delete(s.open, name)
-			r.tell(s, name, e.Action == "pass" && !t.skipped, e.Elapsed, t.text)
+			r.tell(s, name, e.Action == "pass" && !t.skipped, t.took, t.text)
 		}
 	}
 }
