@@ -124,17 +124,19 @@ func (a *app) watchCounters(o counterOptions, before *observe.CounterSample) err
 
 // printCounters writes one look at once.
 func (a *app) printCounters(d *status.KernelCounters) error {
-	var text []byte
-	if a.format == formatJSON {
-		line, err := json.Marshal(d)
-		if err != nil {
-			return fmt.Errorf("write JSON: %w", err)
-		}
-		text = append(line, '\n')
-	} else {
-		text = []byte(addedText(d, a.coloured()))
+	if a.format == formatText {
+		return a.writeNow([]byte(addedText(d, a.coloured())))
 	}
-	if _, err := a.stdout.Write(text); err != nil {
+	text, err := json.Marshal(d)
+	if err != nil {
+		return fmt.Errorf("write JSON: %w", err)
+	}
+	return a.writeNow(text, []byte{'\n'})
+}
+
+// writeNow writes what must not wait for the end of the command.
+func (a *app) writeNow(parts ...[]byte) error {
+	if _, err := a.stdout.Write(slices.Concat(parts...)); err != nil {
 		return &exitError{code: ExitNo, err: fmt.Errorf("write the output: %w", err)}
 	}
 	return nil

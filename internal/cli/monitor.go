@@ -97,6 +97,9 @@ func (m *monitor) print(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case l := <-m.events:
+			if l.event.Source == status.FromDaemon {
+				daemon = nil // it has come meanwhile
+			}
 			if err := m.app.printEvent(l); err != nil {
 				return err
 			}
@@ -104,9 +107,12 @@ func (m *monitor) print(ctx context.Context) error {
 		case daemon = <-m.noDaemon:
 		case kernel = <-m.noKernel:
 		}
-		switch {
-		case ctx.Err() != nil:
+		select {
+		case <-ctx.Done(): // which is why a source ended
 			return nil
+		default:
+		}
+		switch {
 		case daemon != nil && (kernel != nil || !m.o.wants(status.FromKernel)):
 			return worstOf(daemon, kernel)
 		case kernel != nil && !m.o.wants(status.FromDaemon):
@@ -250,22 +256,17 @@ func eventsError(err error) error {
 
 // printEvent writes one event at once.
 func (a *app) printEvent(l line) error {
-	var text []byte
 	if a.format == formatText {
-		text = []byte(eventText(&l.event, time.Local, a.coloured()))
-	} else {
-		raw, err := []byte(l.raw), error(nil)
-		if raw == nil {
-			if raw, err = json.Marshal(l.event); err != nil {
-				return fmt.Errorf("write JSON: %w", err)
-			}
-		}
-		text = append(raw, '\n')
+		return a.writeNow([]byte(eventText(&l.event, time.Local, a.coloured())))
 	}
-	if _, err := a.stdout.Write(text); err != nil {
-		return fmt.Errorf("write the output: %w", err)
+	if l.raw != nil {
+		return a.writeNow(l.raw, []byte{'\n'})
 	}
-	return nil
+	text, err := json.Marshal(l.event)
+	if err != nil {
+		return fmt.Errorf("write JSON: %w", err)
+	}
+	return a.writeNow(text, []byte{'\n'})
 }
 
 // eventText is one event as text: when, who, what.

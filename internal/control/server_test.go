@@ -271,21 +271,6 @@ func waitFor(t *testing.T, what string, f func() bool) {
 	t.Fatal("waited in vain for " + what)
 }
 
-// connections counts the ends of connections to the socket that were accepted,
-// as ss(8) does.
-func connections(t *testing.T, path string) int {
-	t.Helper()
-	n := 0
-	for _, line := range strings.Split(readFile(t, "/proc/net/unix"), "\n") {
-		fields := strings.Fields(line)
-		// Num RefCount Protocol Flags Type St Inode Path; St 03 is connected.
-		if len(fields) == 8 && fields[7] == path && fields[5] == "03" {
-			n++
-		}
-	}
-	return n
-}
-
 func ExampleWaited() {
 	d := twoLinks()
 	d.State = status.Failing
