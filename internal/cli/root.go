@@ -64,7 +64,7 @@ Exit status: 0 yes or done; 1 no (a finding, a timeout); 2 usage;
 		a.connectionsCommand(), a.countersCommand(), a.monitorCommand(), a.topCommand(),
 		a.probeCommand(),
 		a.checkCommand(),
-		a.reloadCommand(), a.reconcileCommand(), a.runCommand(), a.versionCommand(),
+		a.reloadCommand(), a.reconcileCommand(), a.runCommand(), a.enableCommand(), a.disableCommand(), a.versionCommand(),
 	)
 	root.SetHelpCommand(helpCommand())
 	root.InitDefaultCompletionCmd()

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -19,8 +20,9 @@ const (
 
 func (a *app) runCommand() *cobra.Command {
 	var quiet bool
+	var name string
 	cmd := &cobra.Command{
-		Use:   "run [--quiet] [--] COMMAND [ARGUMENT]...",
+		Use:   "run [OPTION]... [--] COMMAND [ARGUMENT]...",
 		Short: "start a program with Multipath TCP instead of TCP",
 		Long: `Executes COMMAND. Every TCP socket that it or a child of it makes is an MPTCP one;
 the program need not know, and may be static. It takes over the process, with
@@ -39,21 +41,25 @@ Exit status: the program's own; 125 run itself failed; 126 COMMAND cannot be
 executed; 127 it is not there.`,
 		Example: `  subflowctl run -- curl -O https://example.org/file
   subflowctl run iperf3 -s`,
-		RunE: func(_ *cobra.Command, args []string) error { return a.run(args, quiet) },
+		RunE: func(_ *cobra.Command, args []string) error { return a.run(args, name, quiet) },
 	}
 	cmd.Flags().SetInterspersed(false) // what follows COMMAND is its own
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "no warning when the program will use plain TCP")
+	cmd.Flags().StringVarP(&name, "argv0", "a", "", "the `name` that the program finds as its own")
 	cmd.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
 		return &exitError{code: exitRunFailed, err: err, remedy: "see subflowctl help run"}
 	})
 	return cmd
 }
 
-func (a *app) run(args []string, quiet bool) error {
+func (a *app) run(args []string, name string, quiet bool) error {
 	if len(args) == 0 {
 		return &exitError{code: exitRunFailed, err: errors.New("run wants a command"), remedy: "see subflowctl help run"}
 	}
-	p := run.Program{Args: args, Env: a.environ}
+	p := run.Program{Args: slices.Clone(args), Env: a.environ}
+	if name != "" {
+		p.Args[0] = name
+	}
 	if !quiet {
 		p.Warn = func(err error) { fmt.Fprintf(a.stderr, "subflowctl: %s\n", clean(err.Error())) }
 	}

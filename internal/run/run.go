@@ -9,8 +9,8 @@ package run
 import (
 	"errors"
 	"fmt"
-	"os"
-	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // Program is what to execute.
@@ -66,12 +66,13 @@ func Exec(p Program) error {
 // mptcpOff tells why no socket will be an MPTCP one for now. The supervisor
 // tries at every call anew.
 func mptcpOff() error {
-	b, err := os.ReadFile("/proc/sys/net/mptcp/enabled")
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, unix.IPPROTO_MPTCP)
 	switch {
-	case errors.Is(err, os.ErrNotExist):
-		return errors.New("this kernel has no Multipath TCP: the program's connections are plain TCP")
-	case err == nil && strings.TrimSpace(string(b)) == "0":
+	case err == nil:
+		unix.Close(fd)
+		return nil
+	case errors.Is(err, unix.ENOPROTOOPT): // mptcp_init_sock, net/mptcp/protocol.c
 		return errors.New("net.mptcp.enabled is 0: the program's connections are plain TCP while it is")
 	}
-	return nil
+	return fmt.Errorf("the program's connections are plain TCP: make an MPTCP socket: %w", err)
 }

@@ -37,14 +37,23 @@ type machine struct {
 	lead    int           // its first process, as seen from outside
 }
 
-// boot starts systemd on the host.
+// boot starts systemd on the host, with control groups as they are here.
 func boot(n *lab.Net) *machine {
+	n.T.Helper()
+	return bootWith(n, "")
+}
+
+// bootWith is boot with the unified hierarchy of control groups ("1") or without ("0").
+func bootWith(n *lab.Net, unified string) *machine {
 	t := n.T.(*testing.T)
 	t.Helper()
 	lab.Need(t, lab.Root, "systemd-nspawn", "nsenter", "dpkg", "rpm")
 	m := &machine{t: t, host: n.Client, name: "sfl-" + n.ID, root: overlay(n.Lab), console: filepath.Join(n.TempDir(), "console")}
 	m.strip()
 	m.groups, m.unified = cgroups(t, m.name)
+	if unified != "" {
+		m.unified = unified
+	}
 	t.Cleanup(m.end)
 	m.start()
 	return m

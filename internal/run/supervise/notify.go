@@ -58,15 +58,27 @@ func (l listener) ioctl(request uint, argument unsafe.Pointer) (int, error) {
 	}
 }
 
-// unused waits until no process carries the filter. Other events do not wake it.
-func (l listener) unused() error {
+// errUnused says that no process carries the filter any more.
+var errUnused = errors.New("the program has ended")
+
+// Timeouts of poll(2).
+const (
+	now  = 0
+	wait = -1
+)
+
+// unused returns errUnused when no process carries the filter, or nil after the
+// timeout. Other events do not wake it.
+func (l listener) unused(timeout int) error {
 	fds := []unix.PollFd{{Fd: int32(l)}}
 	for {
-		n, err := unix.Poll(fds, -1)
-		if n == 1 {
+		n, err := unix.Poll(fds, timeout)
+		switch {
+		case n == 1:
+			return errUnused
+		case err == nil:
 			return nil
-		}
-		if err != nil && !errors.Is(err, unix.EINTR) {
+		case !errors.Is(err, unix.EINTR):
 			return fmt.Errorf("wait for the end of the program: %w", err)
 		}
 	}

@@ -51,21 +51,23 @@ func (s *Supervisor) Serve(fd int, killable bool) error {
 	s.listener, s.twoSteps = listener(fd), killable
 	s.listener.wakeOnSameCPU()
 	end := make(chan error, 2)
-	go func() { end <- s.listener.unused() }()
-	go func() {
-		runtime.LockOSThread()
-		if err := blockSignals(); err != nil {
-			end <- err
-			return
-		}
-		for {
-			if err := s.next(); err != nil {
-				end <- err
-				return
-			}
-		}
-	}()
-	return <-end
+	go func() { end <- s.listener.unused(wait) }()
+	go func() { end <- s.answer() }()
+	err := <-end
+	if errors.Is(err, errUnused) {
+		return nil
+	}
+	return err
+}
+
+// answer answers until there is an error.
+func (s *Supervisor) answer() error {
+	runtime.LockOSThread()
+	err := blockSignals()
+	for err == nil {
+		err = s.next()
+	}
+	return err
 }
 
 // blockSignals keeps the runtime from interrupting this thread, which it does
@@ -89,7 +91,9 @@ func (s *Supervisor) next() error {
 	err := s.listener.receive(&n)
 	switch {
 	case gone(err):
-		return nil
+		// Since 6.11 the kernel says the same when no process is left. Whoever
+		// waits for the control group to be empty waits for this process.
+		return s.listener.unused(now)
 	case err != nil:
 		return fmt.Errorf("receive system call: %w", err)
 	}
