@@ -270,6 +270,8 @@ func (m *topModel) totals(subflows, fallback int) string {
 		return "looking"
 	case !m.shown().mptcp:
 		return "this kernel has no Multipath TCP: subflowctl check"
+	case len(doc.Connections) == 0:
+		s = "no MPTCP connections"
 	case doc.SubflowsHidden:
 		s += "; this kernel shows subflows to root only"
 	default:

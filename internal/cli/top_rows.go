@@ -85,7 +85,11 @@ func (s *topScreen) linksHead() string {
 		sent, received = "MPTCP SENT", "MPTCP RECV"
 	}
 	peakSent, peakReceived := s.peaks(spark)
-	return fit("LINK", name) + " " + fit("IP", familiesColumn) + " " + fit("STATE", topStateColumn) + " " + left("SUBFL", subflowsColumn) +
+	state := "STATE"
+	if s.m.shown().paths.away != nil {
+		state = "WOULD BE" // with a daemon
+	}
+	return fit("LINK", name) + " " + fit("IP", familiesColumn) + " " + fit(state, topStateColumn) + " " + left("SUBFL", subflowsColumn) +
 		"  " + left(sent, rateColumn) + " " + fit(peakText(peakSent, spark), spark) +
 		"  " + left(received, rateColumn) + " " + fit(peakText(peakReceived, spark), spark)
 }
@@ -223,7 +227,7 @@ func (s *topScreen) subflow(f *status.Subflow, total uint64) string {
 	if f.State != "ESTAB" {
 		text = f.State + "  "
 	}
-	for _, w := range subflowWords(f) {
+	for _, w := range subflowWords(steady(f)) {
 		text += w + "  "
 		colour = yellow
 	}
@@ -243,6 +247,17 @@ func (s *topScreen) subflow(f *status.Subflow, total uint64) string {
 	}
 	room := ends - 4 - len([]rune(link))
 	return "  " + s.paint(colour, link) + "  " + fit(clean(text), max(1, room)) + "  " + rateOf(f.Rate, sentOf) + "  " + rateOf(f.Rate, receivedOf) + "  " + part + "  " + left(rtt, rttColumn)
+}
+
+// steady is a subflow without what comes and goes on every busy path: single
+// packets that are lost and sent again.
+func steady(f *status.Subflow) *status.Subflow {
+	out := *f
+	out.Lost = 0
+	if out.Congestion == "recovery" {
+		out.Congestion = ""
+	}
+	return &out
 }
 
 // totalRate is what the subflows of a connection carry together.

@@ -89,13 +89,13 @@ func (s *topScreen) state() string {
 		t := statusPage{doc: d}
 		word, text, c = string(d.State), t.verdict()+worstConditions(d), stateColours[d.State]
 	case shown.paths.away != nil:
-		text = shown.paths.away.Error()
+		text = strings.TrimPrefix(shown.paths.away.Error(), "reach subflowd at ")
 	default:
 		word, c = "", plain
 	}
-	right := "every " + s.m.interval.String()
+	right := s.m.interval.String()
 	if s.m.paused != nil {
-		right = "PAUSED"
+		right = "paused"
 	}
 	if at := shown.doc.Time; !at.IsZero() {
 		right = at.In(s.m.zone).Format("15:04:05") + "  " + right
