@@ -31,7 +31,10 @@ its number, terminal, signals, environment and open files.
 A seccomp filter hands each socket(2) call for TCP to a supervisor, a process
 that ends with the last one that carries the filter. Calls go on as plain TCP
 where Multipath TCP is off, and in a process that has changed to another
-control group, or to a network namespace that the supervisor may not enter.
+control group, or to a network namespace that the supervisor may not enter. A
+socket has the caller's user, and the control group and security label of the
+supervisor, which are those that run was started with. Should somebody kill the
+supervisor, new TCP sockets fail with ENOSYS until the program is started again.
 
 Without CAP_SYS_ADMIN the program gets no_new_privs: set-user-ID programs that
 it starts, as sudo, run without their privileges. 32-bit programs that use

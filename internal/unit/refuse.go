@@ -115,7 +115,7 @@ func (u Unit) Promises(c Command) bool {
 // installed tells whether services see the file: they may have no home
 // directories, and temporary directories of their own.
 func installed(file string) bool {
-	return !slices.ContainsFunc([]string{"/home/", "/root/", "/tmp/", "/var/tmp/", "/run/", "/dev/"}, func(dir string) bool {
-		return strings.HasPrefix(file, dir)
+	return !slices.ContainsFunc([]string{"/home", "/root", "/tmp", "/var/tmp", "/run", "/dev"}, func(dir string) bool {
+		return strings.HasPrefix(file, dir+"/")
 	})
 }
