@@ -1,8 +1,10 @@
 package reconcile
 
 import (
+	"errors"
 	"net/netip"
 	"slices"
+	"syscall"
 	"time"
 
 	"go.uber.org/zap"
@@ -73,7 +75,7 @@ func (l *Loop) batch(r *round, list []netstate.Change) netstate.Kinds {
 	for i, c := range list {
 		err := errs[i]
 		l.note(r, c, err)
-		if err != nil && c.Op == netstate.EndpointAdd {
+		if err != nil && c.Op == netstate.EndpointAdd && !unanswered(err) {
 			failed = append(failed, c.Endpoint)
 		}
 	}
@@ -86,6 +88,15 @@ func (l *Loop) batch(r *round, list []netstate.Change) netstate.Kinds {
 		l.settle(r, adds)
 	}
 	return touched
+}
+
+// unanswered tells whether a request may have been carried out though it failed:
+// its answer did not come, or not whole. An endpoint that was announced stays so
+// until the next look says whether it is there.
+func unanswered(err error) bool {
+	return slices.ContainsFunc([]error{
+		syscall.ETIMEDOUT, syscall.ENOBUFS, syscall.EMSGSIZE, syscall.EINTR, syscall.EAGAIN,
+	}, func(e error) bool { return errors.Is(err, e) })
 }
 
 // settle writes the ids of endpoints that were just added into the record.

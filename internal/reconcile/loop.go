@@ -138,8 +138,9 @@ func New(o Options) *Loop {
 func (l *Loop) View() *View { return l.view.Load() }
 
 // Behind tells whether the newest view may not show what the kernel has told
-// already: a round runs or is about to. Another view follows soon.
-func (l *Loop) Behind() bool { return l.slot.Holds() || l.working.Load() }
+// already: a round runs or is about to. Another view follows soon. Events on
+// which no path depends, of which a host of containers has always some, do not count.
+func (l *Loop) Behind() bool { return l.slot.Pending() || l.working.Load() }
 
 // Changed returns a channel that is closed with the next view.
 func (l *Loop) Changed() <-chan struct{} {

@@ -92,8 +92,10 @@ func (m *memory) Forget(eps ...netstate.Endpoint) error {
 }
 
 func (m *memory) SetLimits(found, set netstate.Limits) error {
-	if !m.own.OwnsLimits(found) {
-		m.own.LimitsFound = &found
+	if m.own.OwnsLimits(found) {
+		m.own.LimitsBefore = &found
+	} else {
+		m.own.LimitsFound, m.own.LimitsBefore = &found, nil
 	}
 	m.own.LimitsSet, m.own.Known = &set, true
 	m.writes++
@@ -138,7 +140,12 @@ func run(t *testing.T, f *kerneltest.Fake, r *memory) *host {
 
 func runWith(t *testing.T, f *kerneltest.Fake, o Options, logs *observer.ObservedLogs) *host {
 	h := &host{Fake: f, t: t, loop: New(o), rec: o.Record.(*memory), logs: logs}
-	ctx, cancel := context.WithCancel(t.Context())
+	h.start()
+	return h
+}
+
+func (h *host) start() {
+	ctx, cancel := context.WithCancel(h.t.Context())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -148,8 +155,7 @@ func runWith(t *testing.T, f *kerneltest.Fake, o Options, logs *observer.Observe
 		cancel()
 		<-done
 	}
-	t.Cleanup(h.stop)
-	return h
+	h.t.Cleanup(h.stop)
 }
 
 // pass lets time pass.

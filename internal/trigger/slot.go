@@ -76,13 +76,6 @@ func (s *Slot) Pending() bool {
 	return !s.urgent.hints.Empty()
 }
 
-// Holds tells whether the slot holds anything.
-func (s *Slot) Holds() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return !s.urgent.hints.Empty() || !s.lazy.hints.Empty()
-}
-
 // Due is when the slot is to be emptied; zero when it holds nothing.
 func (s *Slot) Due() time.Time {
 	s.mu.Lock()

@@ -1,6 +1,7 @@
 package kerneltest
 
 import (
+	"errors"
 	"fmt"
 	"syscall"
 
@@ -31,7 +32,14 @@ func (f *Fake) applyOne(c netstate.Change) error {
 	if f.fail != nil {
 		err = f.fail(f.requests, c)
 	}
-	if err == nil {
+	var lost LostAnswer
+	switch {
+	case errors.As(err, &lost):
+		_ = f.change(c)
+	case errors.Is(err, ErrIgnored):
+		f.mu.Unlock()
+		return nil
+	case err == nil:
 		err = f.change(c)
 	}
 	if err == nil {

@@ -8,6 +8,7 @@
 package kerneltest
 
 import (
+	"errors"
 	"maps"
 	"net/netip"
 	"slices"
@@ -224,9 +225,20 @@ func (f *Fake) Requests() int {
 	return f.requests
 }
 
+// ErrIgnored, returned by what FailWith asks, has a change succeed and do
+// nothing: what a reader makes of a refusal that means "gone already".
+var ErrIgnored = errors.New("ignored")
+
+// LostAnswer, returned by what FailWith asks, has a change carried out and fail
+// all the same: the answer to the request never came.
+type LostAnswer struct{ Err error }
+
+func (l LostAnswer) Error() string { return l.Err.Error() }
+func (l LostAnswer) Unwrap() error { return l.Err }
+
 // FailWith asks decide about every change before it is carried out; n counts
 // from 1 over the life of the fake. An error that decide returns is the change's
-// result, and nothing is changed. Nil ends it.
+// result, and nothing is changed; but see ErrIgnored and LostAnswer. Nil ends it.
 func (f *Fake) FailWith(decide func(n int, c netstate.Change) error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
