@@ -180,9 +180,9 @@ func TestAnotherNetwork(t *testing.T) {
 	}
 }
 
-// TestNeverWorse: whatever the results are, a path is silent only where another one answered in the same round that made it
+// TestSilentOnlyBesideAnAnswer: whatever the results are, a path is silent only where another one answered in the same round that made it
 // so; a target that answers nowhere makes none; and the tracker goes on.
-func TestNeverWorse(t *testing.T) {
+func TestSilentOnlyBesideAnAnswer(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		tracker := New(rapid.SampledFrom([]time.Duration{time.Second, 30 * time.Second, time.Hour}).Draw(t, "interval"))
 		n := rapid.IntRange(1, 4).Draw(t, "paths")

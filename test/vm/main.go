@@ -36,7 +36,7 @@ func main() {
 	flag.StringVar(&s.accel, "accel", "auto", "kvm, tcg, or auto: kvm where a machine gets up with it")
 	flag.StringVar(&s.run, "run", "", "only tests that match this regular expression")
 	flag.StringVar(&s.only, "package", "", "only this package, such as pkg/mptcp")
-	flag.DurationVar(&s.timeout, "timeout", time.Hour, "of the whole run")
+	flag.DurationVar(&s.timeout, "timeout", 90*time.Minute, "of the whole run")
 	flag.Float64Var(&s.patience, "patience", 4, "by how much the waits of tests are longer without kvm")
 	flag.Parse()
 	// The thread whose death kills qemu must live as long as this process.

@@ -96,7 +96,7 @@ func build(ctx context.Context, s settings, u suite) (task.Task, error) {
 		}
 	}
 	t := task.Task{Name: u.pkg, Dir: dir, Seconds: int(s.timeout / time.Second)}
-	t.Args = []string{bin, "-test.v=test2json", "-test.parallel=" + parallel, "-test.timeout=" + s.timeout.String()}
+	t.Args = []string{bin, "-test.v=test2json", "-test.parallel=" + parallel, "-test.timeout=" + (s.timeout * 9 / 10).String()} // a test that hangs is to say where
 	if s.run != "" {
 		if _, err := regexp.Compile(s.run); err != nil {
 			return task.Task{}, errors.Join(errors.New("read -run"), err)

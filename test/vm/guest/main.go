@@ -96,8 +96,11 @@ func moveIn() error {
 		return err
 	}
 	for _, m := range []struct{ what, where, data string }{
-		{"tmpfs", "/run", "mode=755"}, {"tmpfs", "/tmp", "mode=1777"},
-		{"devpts", "/dev/pts", "mode=620,ptmxmode=666"}, {"tmpfs", "/dev/shm", "mode=1777"}, {"cgroup2", "/sys/fs/cgroup", ""},
+		{"tmpfs", "/run", "mode=755"},
+		{"tmpfs", "/tmp", "mode=1777"},
+		{"devpts", "/dev/pts", "mode=620,ptmxmode=666"},
+		{"tmpfs", "/dev/shm", "mode=1777"},
+		{"cgroup2", "/sys/fs/cgroup", ""},
 	} {
 		if err := mount(m.what, m.where, m.data); err != nil {
 			return err
