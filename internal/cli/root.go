@@ -70,6 +70,7 @@ Exit status: 0 yes or done; 1 no (a finding, a timeout); 2 usage;
 	root.InitDefaultCompletionCmd()
 	// cobra's own shows the help for a shell that it does not know, and exits 0.
 	if completion, _, err := root.Find([]string{"completion"}); err == nil {
+		completion.Short = "the script that completes commands in a shell"
 		completion.RunE = func(*cobra.Command, []string) error {
 			return errors.New("completion wants a shell: bash, zsh, fish or powershell")
 		}
