@@ -258,7 +258,7 @@ func TestTentativeAddress(t *testing.T) {
 	c := dial(n, "[2001:db8:9::2]:5001", n.A.Addr6)
 
 	// Three probes in place of one: tentative for three seconds.
-	n.Client.Sysctl("net.ipv6.conf.eth1.dad_transmits", "3")
+	n.Client.Sysctl("net.ipv6.conf.eth1.dad_transmits", fmt.Sprint(int(lab.Patient(3*time.Second).Seconds())))
 	n.B.AddIPv6() // the default route was there all the time
 	looks := 0
 	lab.Eventually(t, soon, "the end of duplicate address detection", func() error {

@@ -109,7 +109,7 @@ func (c *Conn) Echo(timeout time.Duration) error {
 // WantEcho is Echo that ends the test.
 func (c *Conn) WantEcho(timeout time.Duration) {
 	c.Host.Lab.T.Helper()
-	c.Host.must(c.Echo(patient(timeout)))
+	c.Host.must(c.Echo(Patient(timeout)))
 }
 
 // Server answers Conns on one address: echoes, counts what is uploaded, and sends downloads.

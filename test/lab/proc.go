@@ -74,7 +74,7 @@ func (p *Proc) Signal(s syscall.Signal) error {
 // Wait waits for the end and returns the exit status, or -1 after a signal. It ends the test after the timeout.
 func (p *Proc) Wait(timeout time.Duration) int {
 	p.Host.Lab.T.Helper()
-	timeout = patient(timeout)
+	timeout = Patient(timeout)
 	select {
 	case <-p.done:
 	case <-time.After(timeout):

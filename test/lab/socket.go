@@ -37,7 +37,7 @@ func TCP() DialOption { return func(o *dialOptions) { o.proto = unix.IPPROTO_TCP
 func Within(d time.Duration) DialOption { return func(o *dialOptions) { o.timeout = d } }
 
 func dialOpts(opts []DialOption) *dialOptions {
-	o := &dialOptions{proto: unix.IPPROTO_MPTCP, timeout: patient(10 * time.Second)}
+	o := &dialOptions{proto: unix.IPPROTO_MPTCP, timeout: Patient(10 * time.Second)}
 	for _, f := range opts {
 		f(o)
 	}

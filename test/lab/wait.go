@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// patient makes a wait longer by the factor in SUBFLOW_PATIENCE, for machines that are slow: an emulated processor.
-func patient(d time.Duration) time.Duration {
+// Patient makes a wait longer by the factor in SUBFLOW_PATIENCE, for machines that are slow: an emulated processor.
+func Patient(d time.Duration) time.Duration {
 	if f, err := strconv.ParseFloat(os.Getenv("SUBFLOW_PATIENCE"), 64); err == nil && f > 1 {
 		return time.Duration(f * float64(d))
 	}
@@ -20,7 +20,7 @@ func patient(d time.Duration) time.Duration {
 // ends with f's last error, and with the state of every host of the test.
 func Eventually(t testing.TB, timeout time.Duration, what string, f func() error) {
 	t.Helper()
-	timeout = patient(timeout)
+	timeout = Patient(timeout)
 	start := time.Now()
 	pause := 10 * time.Millisecond
 	for {
