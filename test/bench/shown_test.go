@@ -80,6 +80,7 @@ func TestManyConnectionsShown(t *testing.T) {
 		report(t, what, short(took.median()), "100 ms", ofTimes(took.median(), 100*time.Millisecond), limit)
 		report(t, what+" beside ss -tinMH", short(took.median()), short(ss.median()), ofTimes(took.median(), ss.median()), 0)
 	}
+	topCost(t, net.Client, d, n)
 }
 
 // spoilt is longer than the daemon answers from what it looked at for somebody else.
