@@ -48,8 +48,7 @@ func (a *app) top(interval time.Duration) error {
 	if err := a.canDraw(); err != nil {
 		return err
 	}
-	// The terminal is gone, or somebody says so: it is put right all the same.
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGHUP)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	source, err := a.openTop(ctx)
 	if err != nil {
@@ -58,8 +57,11 @@ func (a *app) top(interval time.Duration) error {
 	defer source.close()
 	m := newTopModel(interval, a.coloured(), a.blocks())
 	m.sample, m.ask, m.listen = source.sample, source.ask, source.listen
-	_, err = tea.NewProgram(m, tea.WithContext(ctx), tea.WithInput(a.stdin), tea.WithOutput(a.stdout), tea.WithEnvironment(a.terminalEnv()), tea.WithFPS(topFrames)).Run()
-	if err != nil && !errors.Is(err, tea.ErrInterrupted) && ctx.Err() == nil {
+	// The library's own handling of signals ends without waiting for its reader,
+	// which then races with the terminal's restoration.
+	program := tea.NewProgram(m, tea.WithInput(a.stdin), tea.WithOutput(a.stdout), tea.WithEnvironment(a.terminalEnv()), tea.WithFPS(topFrames), tea.WithoutSignalHandler())
+	defer context.AfterFunc(ctx, program.Quit)()
+	if _, err = program.Run(); err != nil && ctx.Err() == nil {
 		return &exitError{code: ExitNo, err: fmt.Errorf("draw the screen: %w", err)}
 	}
 	return nil
