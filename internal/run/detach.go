@@ -133,7 +133,7 @@ func start(stage string, socket int, about []string) (int, error) {
 	defer unix.Close(null)
 	pid, err := syscall.ForkExec("/proc/self/exe", append([]string{"subflowctl", Command, stage}, about...), &syscall.ProcAttr{
 		Dir:   "/",
-		Env:   []string{"GOMAXPROCS=1"}, // one thread works
+		Env:   []string{"GOMAXPROCS=1", "GOGC=20"}, // one thread works, with next to no memory
 		Files: []uintptr{uintptr(null), uintptr(null), uintptr(null), uintptr(socket)},
 		Sys:   &syscall.SysProcAttr{Setsid: true},
 	})

@@ -62,6 +62,7 @@ func (u *Unit) service(p map[string]any) {
 	u.AmbientCapabilities, _ = p["AmbientCapabilities"].(uint64)
 	u.CapabilityBoundingSet, _ = p["CapabilityBoundingSet"].(uint64)
 	u.NoExecPaths, _ = p["NoExecPaths"].([]string)
+	u.AddressSpace, _ = p["LimitAS"].(uint64)
 	// Both come with whether a failure to apply them is ignored.
 	u.SELinuxContext, u.AppArmor = optional(p, "SELinuxContext"), optional(p, "AppArmorProfile")
 	if f, ok := p["SystemCallFilter"].([]any); ok {

@@ -18,6 +18,10 @@ type Refusal struct {
 
 func (r *Refusal) Error() string { return r.Name + " is left as it is: " + r.Reason }
 
+// minAddressSpace is what Go's runtime reserves at the start, and some more: it
+// starts with 1.5 GiB and not with 1.2 (64 bit).
+const minAddressSpace = 2 << 30
+
 // firstMPTCP is the version of systemd that knows SocketProtocol=mptcp.
 const firstMPTCP = 257
 
@@ -71,6 +75,8 @@ func reasonOfService(u Unit, h Host) error {
 		return errors.New("its SELinuxContext= would be that of subflowctl too, and is not made for it")
 	case u.AppArmor != "":
 		return errors.New("its AppArmorProfile= would be that of subflowctl too, and is not made for it")
+	case u.AddressSpace < minAddressSpace:
+		return fmt.Errorf("its LimitAS= of %d MiB is too little for subflowctl to start in; what it uses is far less", u.AddressSpace>>20)
 	case h.Deaf:
 		return errors.New("in a container with control groups of version 1 systemd is not told when the last process of a unit has ended, and would wait for the supervisor until its timeout")
 	case !installed(h.Program):

@@ -29,6 +29,7 @@ type Unit struct {
 	RootDirectory, RootImage string
 	SELinuxContext, AppArmor string // what the unit sets
 	NoExecPaths              []string
+	AddressSpace             uint64 // LimitAS=, in bytes; the largest number is no limit
 	SystemCalls              SystemCalls
 
 	Listen   []Listen

@@ -3,6 +3,7 @@ package unit
 import (
 	"context"
 	"errors"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -31,7 +32,7 @@ const everything = 1<<41 - 1
 
 // service is a unit of root with one command.
 func service(args ...string) Unit {
-	return Unit{Name: "a.service", Version: 252, Type: "simple", CapabilityBoundingSet: everything, Commands: []Command{{Path: args[0], Args: args}}}
+	return Unit{Name: "a.service", Version: 252, Type: "simple", CapabilityBoundingSet: everything, AddressSpace: math.MaxUint64, Commands: []Command{{Path: args[0], Args: args}}}
 }
 
 // lines are those of a drop-in that are no comments.
@@ -110,6 +111,7 @@ func TestRefusals(t *testing.T) {
 		{"Delegate=", func(u *Unit) { u.Delegate = true }},
 		{"a root directory of its own", func(u *Unit) { u.RootDirectory = "/srv" }},
 		{"a root directory of its own", func(u *Unit) { u.RootImage = "/srv.img" }},
+		{"its LimitAS= of 1024 MiB", func(u *Unit) { u.AddressSpace = 1 << 30 }},
 		{"AppArmorProfile=", func(u *Unit) { u.AppArmor = "a" }},
 		{"SELinuxContext=", func(u *Unit) { u.SELinuxContext = "a" }},
 		{"/bin/labelled is httpd_exec_t, and subflowctl is bin_t", func(u *Unit) { u.Commands[0].Path = "/bin/labelled" }},

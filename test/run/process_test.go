@@ -72,9 +72,12 @@ func TestProcess(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	// The shell prints what is its own and what it was given; ps and others would be children.
+	// The shell prints what is its own and what it was given; ps and others would be children, and while it starts one
+	// it blocks signals.
 	const script = `echo pid $$ parent $PPID in $(pwd) mask $(umask) args "$0" "$@"
-		grep -E '^(SigBlk|SigIgn|SigPnd|Uid|Groups|CapEff|CapBnd|NoNewPrivs|Cpus_allowed|THP_enabled):' /proc/$$/status
+		while read -r line; do
+			case $line in SigBlk*|SigIgn*|SigPnd*|Uid*|Groups*|CapEff*|CapBnd*|NoNewPrivs*|Cpus_allowed*|THP_enabled*) echo "$line";; esac
+		done </proc/$$/status
 		cat /proc/$$/limits /proc/$$/timerslack_ns /proc/$$/oom_score_adj
 		for f in /proc/$$/fd/*; do echo ${f##*/} $(readlink $f); done
 		cut -d ' ' -f 5-8,19 /proc/$$/stat`
@@ -219,7 +222,9 @@ func TestParentDeathSignal(t *testing.T) {
 	h := host(t)
 	lab.Need(t, "python3")
 	const look = "import ctypes; n = ctypes.c_int(); ctypes.CDLL(None).prctl(2, ctypes.byref(n)); print(n.value)"
-	if out := want(h, h.Command("setpriv", "--pdeathsig", "USR1", ctl(t), "run", "python3", "-c", look)); out != "10\n" {
+	// The shell is the parent: the thread that starts a command here ends.
+	script := "setpriv --pdeathsig USR1 " + ctl(t) + " run python3 -c '" + look + "'; exit $?"
+	if out := want(h, h.Command("sh", "-c", script)); out != "10\n" {
 		t.Errorf("signal %s", out)
 	}
 }

@@ -49,7 +49,8 @@ func TestEndsWithTheLast(t *testing.T) {
 	if cwd, _ := os.Readlink(fmt.Sprintf("/proc/%d/cwd", s)); cwd != "/" {
 		t.Errorf("the supervisor is in %s", cwd)
 	}
-	checkFiles(t, s)
+	// It closes the last one after the program has begun.
+	lab.Eventually(t, soon, "files of the supervisor", func() error { return checkFiles(s) })
 	for _, sig := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT, syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGPIPE, syscall.SIGALRM} {
 		if err := syscall.Kill(s, sig); err != nil {
 			t.Fatal(err)
@@ -83,20 +84,20 @@ func mustSid(t *testing.T, pid int) int {
 }
 
 // checkFiles: the supervisor has nothing open that the program had, such as a pipe that somebody reads to its end.
-func checkFiles(t *testing.T, pid int) {
-	t.Helper()
+func checkFiles(pid int) error {
 	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
 	if err != nil || len(files) < 4 {
-		t.Errorf("files of the supervisor: %v, %v", files, err)
+		return fmt.Errorf("%v, %w", files, err)
 	}
 	for _, f := range files {
 		to, _ := os.Readlink(f)
 		switch {
 		case to == "/dev/null", strings.HasPrefix(to, "anon_inode:"), strings.HasPrefix(to, "net:["), strings.HasPrefix(to, "/sys/fs/cgroup/"):
 		default:
-			t.Errorf("the supervisor holds %s", to)
+			return fmt.Errorf("it holds %s", to)
 		}
 	}
+	return nil
 }
 
 // TestTerminal: the program has the terminal, and its keys are for the program alone.
