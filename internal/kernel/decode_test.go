@@ -285,7 +285,7 @@ func TestParseReply(t *testing.T) {
 		{header{typ: unix.NLMSG_ERROR, flags: tlvs}, withText, reply{unix.EEXIST, "taken"}},
 		{header{typ: unix.NLMSG_ERROR}, withText, reply{unix.EEXIST, ""}},
 		{header{typ: unix.NLMSG_ERROR}, errno(7), reply{unix.EPROTO, ""}},
-		{header{typ: unix.NLMSG_ERROR}, nil, reply{}},
+		{header{typ: unix.NLMSG_ERROR}, nil, reply{unix.EPROTO, ""}}, // cut off: nobody knows
 		{header{typ: unix.NLMSG_DONE, flags: tlvs}, build(errno(-int32(unix.ENOENT))[:4], func(m *messages) {
 			m.bytes(unix.NLMSGERR_ATTR_MSG, []byte("no table\x00"))
 		}), reply{unix.ENOENT, "no table"}},

@@ -289,10 +289,11 @@ func (r reply) Unwrap() error { return r.errno }
 // acknowledgement behind them; errno 0 is success.
 func parseReply(h header, payload []byte) reply {
 	code := int32(u32At(payload, 0))
-	if code == 0 {
+	cut := len(payload) < 4 && h.typ == unix.NLMSG_ERROR
+	if code == 0 && !cut {
 		return reply{}
 	}
-	if code > 0 || code < -4095 {
+	if cut || code > 0 || code < -4095 {
 		code = -int32(unix.EPROTO)
 	}
 	r := reply{errno: unix.Errno(-code)}

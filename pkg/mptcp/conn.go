@@ -232,10 +232,11 @@ func (r kernelReply) Error() string { return r.errno.Error() }
 func parseAck(h header, payload []byte) kernelReply {
 	r := kernelReply{offset: -1}
 	code := int32(u32At(payload, 0))
-	if code == 0 {
+	cut := len(payload) < 4 && h.typ == unix.NLMSG_ERROR
+	if code == 0 && !cut {
 		return r
 	}
-	if code > 0 || code < -4095 {
+	if cut || code > 0 || code < -4095 {
 		code = -int32(unix.EPROTO)
 	}
 	r.errno = unix.Errno(-code)

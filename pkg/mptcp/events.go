@@ -154,6 +154,8 @@ func (s *EventStream) read(ctx context.Context) (int, error) {
 		return 0, fmt.Errorf("receive events: %w", ErrOverflow)
 	case errno != nil:
 		return 0, fmt.Errorf("receive events: %w", errno)
+	case n == len(s.in): // cut off: what it told is lost
+		return 0, fmt.Errorf("receive events: %w", ErrOverflow)
 	}
 	return n, nil
 }

@@ -102,6 +102,11 @@ func FuzzParseCounters(f *testing.F) {
 		if c, err := ParseCounters(b); (c == nil) == (err == nil) {
 			t.Fatalf("got %v, %v", c, err)
 		}
+		for _, group := range []string{groupTCP, ""} {
+			if c, err := parseGroup(b, group); (c == nil) == (err == nil) {
+				t.Fatalf("%q: got %v, %v", group, c, err)
+			}
+		}
 	})
 }
 

@@ -53,7 +53,7 @@ func TestParseAck(t *testing.T) {
 		{"no attributes announced", header{typ: unix.NLMSG_ERROR, flags: capped}, ack(unix.EINVAL, 16, "no", 20), kernelReply{unix.EINVAL, "", -1}},
 		{"echo longer than the message", header{typ: unix.NLMSG_ERROR, flags: tlvs}, ack(unix.EINVAL, 16, "", 0)[:8], kernelReply{unix.EINVAL, "", -1}},
 		{"cut", header{typ: unix.NLMSG_ERROR, flags: tlvs | capped}, ack(unix.EINVAL, 16, "", 0)[:6], kernelReply{unix.EINVAL, "", -1}},
-		{"empty", header{typ: unix.NLMSG_ERROR}, nil, kernelReply{offset: -1}},
+		{"empty", header{typ: unix.NLMSG_ERROR}, nil, kernelReply{unix.EPROTO, "", -1}},
 		{"positive number", header{typ: unix.NLMSG_ERROR}, []byte{1, 1, 0, 0}, kernelReply{unix.EPROTO, "", -1}},
 	} {
 		if got := parseAck(tc.h, tc.b); got != tc.want {
@@ -212,5 +212,26 @@ func TestRun(t *testing.T) {
 	err := c.run(nl.NewNetlinkRequest(family, unix.NLM_F_DUMP), func([]byte) error { calls++; return errShort })
 	if err != errShort || calls != 1 || c.stale {
 		t.Errorf("reader's error: got %v after %d calls", err, calls)
+	}
+}
+
+// TestCutOff: what did not fit into the buffer, and an answer without its number, are errors, and the next request is
+// none the worse for it.
+func TestCutOff(t *testing.T) {
+	const family = 30
+	for name, first := range map[string]func(*message){
+		"the buffer is full":         reply(family, 0, 1, make([]byte, 1024)),
+		"an answer without a number": reply(unix.NLMSG_ERROR, 0, 1, nil),
+	} {
+		c := answering(t, first, reply(unix.NLMSG_ERROR, 0, 2, ack(0, 0, "", 0)))
+		c.in = make([]byte, 512)
+		if err := c.run(nl.NewNetlinkRequest(family, 0), nil); err == nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		// The answer to the second request is here already, which only a test can bring about: it must not be thrown away.
+		c.stale = false
+		if err := c.run(nl.NewNetlinkRequest(family, 0), nil); err != nil {
+			t.Errorf("after %s: %v", name, err)
+		}
 	}
 }
