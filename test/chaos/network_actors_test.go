@@ -31,6 +31,9 @@ func (a *author) tunnels() action {
 	}
 	var cmds []string
 	style := a.IntN(5)
+	if style == 3 && (a.local["-4"] == behind || a.local["-6"] == behind) { // see addRule
+		style = 0
+	}
 	for _, f := range families {
 		dev := " dev " + tunnelDev
 		switch style {
@@ -85,10 +88,16 @@ func (w *world) tunnelDown(cmds []string) {
 func (w *world) excuseJoined() {
 	for _, p := range w.conns {
 		first := p.main.LocalAddr().String()
-		if p.excused == "" && !slices.ContainsFunc(p.main.Subflows(), func(s lab.Subflow) bool { return s.Local.String() == first }) {
+		if p.excused == "" && !slices.ContainsFunc(living(p.main), func(s lab.Subflow) bool { return s.Local.String() == first }) {
 			p.excused = "a full tunnel closed what the path manager had made"
 		}
 	}
+}
+
+// living leaves out the first subflow of a connection after its end: the kernel keeps the socket, closed.
+func living(f *flow) []lab.Subflow {
+	const closed = 7 // TCP_CLOSE
+	return slices.DeleteFunc(f.Subflows(), func(s lab.Subflow) bool { return s.State == closed })
 }
 
 // advert is what a router says on one link.
@@ -151,6 +160,9 @@ func (a *author) adverts() action {
 // before it on one side only.
 func (w *world) advertise(ra *advert) {
 	w.both(func(s *side) {
+		for _, p := range ra.Prefixes { // what is advertised is routed
+			s.ip(s.Router, "addr replace "+strings.Replace(p.Prefix, "::/", "::1/", 1)+" dev "+ra.Dev+" nodad")
+		}
 		before := heard(s.Client, ra.ears)
 		_ = s.Router.Advertise(ra.RA, ra.from) // its link may be down, or gone
 		for late := time.Now().Add(200 * time.Millisecond); time.Now().Before(late) && heard(s.Client, ra.ears) < before+len(ra.ears); {
@@ -207,16 +219,19 @@ func (a *author) signals() action {
 // it back.
 func (w *world) excuseOnly(addr string) {
 	for _, p := range w.conns {
-		if p.excused == "" && !slices.ContainsFunc(p.main.Subflows(), func(s lab.Subflow) bool { return s.Remote.Addr().String() != addr }) {
+		if p.excused == "" && !slices.ContainsFunc(living(p.main), func(s lab.Subflow) bool { return s.Remote.Addr().String() != addr }) {
 			p.excused = "the server took back the address to which its last subflow led"
 		}
 	}
 }
 
+// behind is where the recipe for VRFs puts the rule local.
+const behind = 32765
+
 // localRule moves the first of the kernel's rules: to 100, to the place that the recipe for VRFs gives it, or back.
 func (a *author) localRule() action {
 	f := pick(a, "-4", "-6")
-	to := pick(a, 0, 0, 100, 100, 32765)
+	to := pick(a, 0, 0, 100, 100, behind)
 	from := a.local[f]
 	if from == to {
 		return action{}

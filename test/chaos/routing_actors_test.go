@@ -143,6 +143,18 @@ func (a *author) addRule(rule string) []string {
 			return nil
 		}
 	}
+	if f := family(rule); a.local[f] == behind && !strings.Contains(rule, " pref ") {
+		// The priority that the kernel gives is the one before the second rule's: beside the daemon it is then before the
+		// rule local, without it behind that.
+		rule += " pref 32764"
+	}
 	a.rules = append(a.rules, rule)
 	return []string{strings.Replace(rule, "rule ", "rule add ", 1)}
+}
+
+func family(command string) string {
+	if strings.HasPrefix(command, "-6 ") {
+		return "-6"
+	}
+	return "-4"
 }

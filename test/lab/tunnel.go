@@ -1,10 +1,12 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -100,7 +102,12 @@ func (h *Host) openTun(dev string) *os.File {
 		req, err := unix.NewIfreq(dev)
 		if err == nil {
 			req.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI)
-			err = unix.IoctlIfreq(fd, unix.TUNSETIFF, req)
+			// A program that is being started holds the file of a tunnel that was closed until it is executed.
+			for late := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+				if err = unix.IoctlIfreq(fd, unix.TUNSETIFF, req); !errors.Is(err, unix.EBUSY) || time.Now().After(late) {
+					break
+				}
+			}
 		}
 		if err != nil {
 			unix.Close(fd)
