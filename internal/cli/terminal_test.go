@@ -146,7 +146,7 @@ func TestNothingIsLeft(t *testing.T) {
 }
 
 func TestHelpFits(t *testing.T) {
-	for _, c := range []string{"help", "status", "plan", "wait", "reconcile", "version", "completion"} {
+	for _, c := range []string{"help", "status", "plan", "wait", "reconcile", "top", "version", "completion"} {
 		var out bytes.Buffer
 		if code := Main([]string{c, "--help"}, nil, &out, io.Discard, nil); code != ExitDone {
 			t.Errorf("%s: exit %d", c, code)

@@ -10,16 +10,17 @@ import (
 // topKeys is the help screen.
 const topKeys = `subflowctl top: keys
 
-  q, Ctrl-C      quit                 up, down, k, j   scroll
-  space, p       pause, go on         PgUp, PgDn       a page
-  s              sort by the next     Home, End, g, G  begin, end
-  r              reverse the order    /                filter; Esc: no filter
-  x              subflows on or off   m                MPTCP traffic only
-  Ctrl-L         draw anew            Ctrl-Z           suspend
+  q, Ctrl-C   quit               up, down, k, j  scroll
+  space, p    pause, go on       PgUp, PgDn      a page
+  s           sort by the next   Home, End, g, G begin, end
+  r           reverse the order  /               filter; Esc: none
+  x           subflows or not    m               MPTCP traffic only
+  Ctrl-L      draw anew          Ctrl-Z          suspend
 
-Paths: all traffic of the link, or with m that of its subflows alone.
-Connections: what the application sent and received; below, each subflow
-with its share of both, and its round-trip time. Any key goes on.`
+Links: all their traffic, or with m that of their subflows alone.
+Connections: what the application sent and received; below, each
+subflow with its share of both, and its round-trip time.
+Any key goes on.`
 
 // key does what a key is for.
 func (m *topModel) key(k tea.KeyPressMsg) tea.Cmd {

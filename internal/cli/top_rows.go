@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/subflowd/subflowd/internal/observe"
 	"github.com/subflowd/subflowd/pkg/status"
@@ -223,19 +224,22 @@ func (s *topScreen) subflow(f *status.Subflow, total uint64) string {
 	if link == "" {
 		link, colour = "no route", red
 	}
-	text := ""
-	if f.State != "ESTAB" {
-		text = f.State + "  "
-	}
-	for _, w := range subflowWords(steady(f)) {
-		text += w + "  "
+	words := subflowWords(steady(f))
+	if len(words) > 0 {
 		colour = yellow
 	}
 	if f.AddressLink != "" {
 		colour = red
 	}
-	text += f.Local
+	if f.State != "ESTAB" {
+		words = append([]string{f.State}, words...)
+	}
 	link = fit(link, max(6, min(len(link), ends/2)))
+	room := max(1, ends-4-utf8.RuneCountInString(link))
+	text := strings.Join(append(words, f.Local), "  ")
+	if len(text) > room && len(words) > 0 {
+		text = strings.Join(words, "  ")
+	}
 	part := left("-", share)
 	if own := sentOf(f.Rate) + receivedOf(f.Rate); total > 0 {
 		p := float64(own) / float64(total)
@@ -245,8 +249,7 @@ func (s *topScreen) subflow(f *status.Subflow, total uint64) string {
 	if f.RTTSeconds > 0 {
 		rtt = observe.Short(seconds(f.RTTSeconds))
 	}
-	room := ends - 4 - len([]rune(link))
-	return "  " + s.paint(colour, link) + "  " + fit(clean(text), max(1, room)) + "  " + rateOf(f.Rate, sentOf) + "  " + rateOf(f.Rate, receivedOf) + "  " + part + "  " + left(rtt, rttColumn)
+	return "  " + s.paint(colour, link) + "  " + fit(clean(text), room) + "  " + rateOf(f.Rate, sentOf) + "  " + rateOf(f.Rate, receivedOf) + "  " + part + "  " + left(rtt, rttColumn)
 }
 
 // steady is a subflow without what comes and goes on every busy path: single

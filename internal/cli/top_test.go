@@ -148,7 +148,7 @@ func TestTopScreens(t *testing.T) {
 		{"70x14", 70, 14, nil},
 		{"40x10", 40, 10, nil},
 		{"ascii", 80, 24, nil},
-		{"help", 80, 24, func(m *topModel) { press(m, "?") }},
+		{"help", 70, 14, func(m *topModel) { press(m, "?") }},
 		{"brief", 80, 24, func(m *topModel) { press(m, "x", "m") }},
 		{"filter", 80, 24, func(m *topModel) { press(m, "/", "w", "L", "a", "n") }},
 		{"none", 80, 24, func(m *topModel) { press(m, "/", "z", "z", "enter") }},
