@@ -73,6 +73,7 @@ func TestBadTree(t *testing.T) {
 		{"kernel-reconcile", "internal/kernel/a.go", source("", Module+"/internal/reconcile")},
 		{"kernel-reconcile", "internal/reconcile/a.go", source("", Module+"/internal/kernel")},
 		{"metrics", "internal/metrics/a.go", source("", Module+"/internal/kernel")},
+		{"observe", "internal/observe/a.go", source("", Module+"/internal/plan")},
 		{"public", "pkg/mptcp/a.go", source("", Module+"/internal/netstate")},
 		{"public", "pkg/mptcp/a_test.go", source("", Module+"/internal/netstate")},
 		{"status", "pkg/status/a.go", source("", "golang.org/x/sys/unix")},

@@ -100,6 +100,15 @@ var rules = []rule{
 		},
 	},
 	{
+		name: "observe", why: "what people look at comes from the kernel, the same with the daemon and without, and nothing is decided there",
+		check: func(f *file) []string {
+			if !f.under("internal/observe") {
+				return nil
+			}
+			return f.importing(Module+"/internal/control", Module+"/internal/reconcile", Module+"/internal/plan", Module+"/internal/diff", Module+"/internal/record")
+		},
+	},
+	{
 		name: "public", why: "other projects import pkg/, and what is internal would change under them", tests: true,
 		check: func(f *file) []string {
 			if !f.under("pkg") {

@@ -139,3 +139,27 @@ func TestEventText(t *testing.T) {
 	}
 	golden(t, "monitor/some.txt", b.String())
 }
+
+// FuzzEvent takes a line of a stream for an event: none makes the text wider
+// than it may be, or brings an escape sequence to the terminal.
+func FuzzEvent(f *testing.F) {
+	f.Add([]byte(`{"schema":1,"time":"2026-03-01T12:00:00Z","source":"kernel","type":"subflow-closed","text":"subflow 10.1.1.2:5 > 192.0.2.1:443 closed","reset_reason":"lack of resources"}`))
+	f.Add([]byte(`{"schema":1,"source":"\u001b[2Jsubflowd-and-more","text":"a\nb\u001b]0;x","remedy":"\u202e"}`))
+	f.Add([]byte(`{"time":"9999-12-31T23:59:59.999999999+14:00","text":"` + strings.Repeat("x", 300) + `"}`))
+	f.Add([]byte(`{}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var e status.Event
+		if json.Unmarshal(b, &e) != nil {
+			return
+		}
+		text := eventText(&e, time.UTC, false)
+		if strings.ContainsFunc(strings.ReplaceAll(text, "\n", ""), unprintable) || !strings.HasSuffix(text, "\n") {
+			t.Errorf("%q", text)
+		}
+		for line := range strings.Lines(text) {
+			if n := utf8.RuneCountInString(strings.TrimSuffix(line, "\n")); n > width {
+				t.Errorf("%d columns: %q", n, line)
+			}
+		}
+	})
+}

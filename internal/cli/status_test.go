@@ -129,6 +129,8 @@ func TestWrap(t *testing.T) {
 	}{
 		{"", 10, []string{""}},
 		{"a b", 10, []string{"a b"}},
+		{" a  b\tc ", 10, []string{"a b c"}},
+		{"a b ", 10, []string{"a b"}},
 		{"one two three", 8, []string{"one two", "three"}},
 		{"abcdefghijkl m", 8, []string{"abcdefgh", "ijkl m"}},
 		{"é abcdefghijkl", 8, []string{"é", "abcdefgh", "ijkl"}},

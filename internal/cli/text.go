@@ -55,7 +55,10 @@ func (p *page) paint(c colour, s string) string {
 	return "\x1b[" + string(c) + "m" + s + "\x1b[0m"
 }
 
-func (p *page) line(s string) { p.b.WriteString(strings.TrimRight(s, " ") + "\n") }
+func (p *page) line(s string) {
+	p.b.WriteString(strings.TrimRight(s, " "))
+	p.b.WriteByte('\n')
+}
 
 // head begins a section.
 func (p *page) head(s string) {
@@ -86,6 +89,9 @@ func (p *page) label(indent int, word string, pad int, c colour, text string) {
 // too long is cut. There is always one line.
 func wrap(text string, w int) []string {
 	w = max(w, 8)
+	if len(text) <= w && spaced(text) {
+		return []string{text}
+	}
 	var lines []string
 	line := ""
 	for _, word := range strings.Fields(text) {
@@ -112,6 +118,21 @@ func wrap(text string, w int) []string {
 		lines = append(lines, line)
 	}
 	return lines
+}
+
+// spaced tells whether a text has single blanks between its words and no other
+// white space, so that it may stay as it is.
+func spaced(text string) bool {
+	blank := true
+	for i := range len(text) {
+		switch c := text[i]; {
+		case c == ' ' && blank, c < ' ', c >= utf8.RuneSelf:
+			return false
+		default:
+			blank = c == ' '
+		}
+	}
+	return !blank || text == ""
 }
 
 // fit pads or cuts a text to exactly w columns; a cut shows as "~".
