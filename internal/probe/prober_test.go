@@ -4,7 +4,6 @@ import (
 	"context"
 	"net"
 	"net/netip"
-	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -19,7 +18,7 @@ import (
 	"github.com/subflowd/subflowd/test/lab"
 )
 
-func TestMain(m *testing.M) { lab.Alone(func() { os.Exit(m.Run()) }) }
+func TestMain(m *testing.M) { lab.Alone(func() { goleak.VerifyTestMain(m) }) }
 
 // host is a source of paths that a test changes.
 type host struct {

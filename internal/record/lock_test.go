@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
 	"github.com/subflowd/subflowd/test/lab"
@@ -25,7 +26,7 @@ import (
 func TestMain(m *testing.M) {
 	switch os.Getenv("RECORD_TEST_PLAY") {
 	case "":
-		os.Exit(m.Run())
+		goleak.VerifyTestMain(m)
 	case "daemon":
 		_, warning, err := Lock(os.Args[1])
 		fmt.Println("ready", warning, err)

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"unsafe"
 
+	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
 
 	"github.com/subflowd/subflowd/internal/run/filter"
@@ -26,7 +27,7 @@ func TestMain(m *testing.M) {
 		}
 		return
 	}
-	os.Exit(m.Run())
+	goleak.VerifyTestMain(m)
 }
 
 // supervised sends its listener to descriptor 3 and prints what sockets it gets.
