@@ -146,7 +146,7 @@ func (a *author) addRule(rule string) []string {
 	if f := family(rule); a.local[f] == behind && !strings.Contains(rule, " pref ") {
 		// The priority that the kernel gives is the one before the second rule's: beside the daemon it is then before the
 		// rule local, without it behind that.
-		rule += " pref 32764"
+		rule += fmt.Sprintf(" pref %d", 1000+a.next())
 	}
 	a.rules = append(a.rules, rule)
 	return []string{strings.Replace(rule, "rule ", "rule add ", 1)}
