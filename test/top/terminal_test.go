@@ -44,7 +44,7 @@ func openTerminal(t *testing.T, h *lab.Host, w, height int, env ...string) *term
 		t.Fatal(err)
 	}
 	cmd := h.Command("tmux", "-u", "-S", x.socket, "-f", config, "new-session", "-d", "-x", fmt.Sprint(w), "-y", fmt.Sprint(height), "/bin/sh")
-	cmd.Env = append(cmd.Env, "LC_ALL=C.UTF-8", "PS1=$ ", "ENV=")
+	cmd.Env = append(cmd.Env, "LC_ALL=C.UTF-8", "ENV=")
 	cmd.Env = append(cmd.Env, env...)
 	if p := h.StartCommand(cmd); p.Wait(soon) != 0 {
 		t.Fatalf("tmux new-session: %s", p.Log())
@@ -107,6 +107,12 @@ func (x *terminal) start(command string) {
 func (x *terminal) ended(code int) {
 	x.t.Helper()
 	x.want(fmt.Sprintf("exit %d of %d\nas before\n", code, x.started))
+	x.wantOutside()
+}
+
+// wantOutside wants the terminal as shells have it.
+func (x *terminal) wantOutside() {
+	x.t.Helper()
 	if found := strings.TrimSpace(x.tmux("display-message", "-p", "#{alternate_on} #{cursor_flag} #{mouse_any_flag}")); found != "0 1 0" {
 		x.t.Errorf("alternate screen, cursor, mouse: %s, wanted 0 1 0", found)
 	}

@@ -125,6 +125,17 @@ func TestWithoutDaemon(t *testing.T) {
 		x.ended(0)
 	}
 
+	x.line(ctl)
+	x.want("1 MPTCP connection with 1 subflow; by rate")
+	x.press("C-z")
+	x.want("Stopped")
+	x.wantOutside()
+	x.line("fg")
+	x.want("1 MPTCP connection with 1 subflow; by rate")
+	x.press("q")
+	x.want("\n# fg\n")
+	x.wantOutside()
+
 	x.start("TERM=dumb " + ctl)
 	x.want("subflowctl: top needs a terminal that can move its cursor")
 	x.ended(2)
