@@ -91,6 +91,10 @@ endif
 test-capable: deps ## the integration tests with the daemon as an ordinary user with CAP_NET_ADMIN alone (by sudo)
 	SUBFLOW_USER=nobody $(GO_TEST) -timeout 15m $(TEST_ARGS) ./test/integration
 
+.PHONY: race
+race: deps ## the race detector under the tests and under the daemon that they start (by sudo; it takes gcc)
+	CGO_ENABLED=1 SUBFLOW_RACE=1 $(GO) test -race -count=1 -p 2 -parallel 4 -timeout 60m $(TEST_ARGS) ./internal/... ./pkg/... ./cmd/... ./test/lab ./test/pm_nl_ctl ./test/integration ./test/chaos
+
 .PHONY: soak
 soak: deps ## chaos by the hundred seeds, kills at every request, fights, flaps and storms: docs/CHAOS.md; and test-kernel
 	$(GO) test -count=1 -tags soak -parallel 3 -timeout 90m $(TEST_ARGS) ./test/chaos
