@@ -67,9 +67,9 @@ func accels(want string) []string {
 }
 
 // machine runs qemu to its end. Neither it nor anything of it is left.
-func machine(ctx context.Context, dir, accel string, k *kernel, r *report) error {
-	ctx, kill := context.WithCancelCause(ctx)
-	defer kill(nil)
+func machine(whole context.Context, dir, accel string, k *kernel, r *report) error {
+	ctx, kill := context.WithCancel(whole)
+	defer kill()
 	console, socket := filepath.Join(dir, "console"), filepath.Join(dir, accel)
 	// Not its standard output: with nothing to read from, that stops the guest's driver.
 	l, err := net.Listen("unix", socket)
@@ -101,7 +101,7 @@ func machine(ctx context.Context, dir, accel string, k *kernel, r *report) error
 	if accel == "kvm" {
 		late := time.AfterFunc(upWithin, func() {
 			if !up.Load() {
-				kill(errNotUp)
+				kill()
 			}
 		})
 		defer late.Stop()
@@ -113,18 +113,18 @@ func machine(ctx context.Context, dir, accel string, k *kernel, r *report) error
 	}
 	if r.finished || readErr != nil {
 		// It turns itself off, unless the guest cannot.
-		time.AfterFunc(10*time.Second, func() { kill(nil) })
+		time.AfterFunc(10*time.Second, kill)
 	}
 	waitErr := <-ended
 	switch {
 	case r.finished:
 		return nil
-	case !up.Load() && errors.Is(context.Cause(ctx), errNotUp):
-		return fmt.Errorf("%w within %v", errNotUp, upWithin)
-	case ctx.Err() != nil:
-		return ctx.Err()
 	case readErr != nil:
 		return readErr
+	case whole.Err() != nil:
+		return whole.Err()
+	case accel == "kvm" && !up.Load():
+		return fmt.Errorf("%w within %v: %v%s", errNotUp, upWithin, waitErr, complaints.String())
 	}
 	text, _ := os.ReadFile(console)
 	return fmt.Errorf("the machine ended before its work was done (qemu: %v%s); its console:\n%s", waitErr, complaints.String(), tail(text))
