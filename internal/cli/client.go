@@ -49,15 +49,20 @@ func (c *client) ask(ctx context.Context, method, path string, document any) (js
 		return nil, c.stranger()
 	}
 	if head.Schema > status.Schema {
-		return nil, &exitError{
-			code: ExitNo, err: fmt.Errorf("read the answer of subflowd: its schema is %d, and only %d is known here", head.Schema, status.Schema),
-			remedy: "update subflowctl",
-		}
+		return nil, newer(head.Schema)
 	}
 	if err := json.Unmarshal(body, document); err != nil {
 		return nil, c.stranger()
 	}
 	return body, nil
+}
+
+// newer is the error of a daemon whose documents mean something else.
+func newer(schema int) error {
+	return &exitError{
+		code: ExitNo, err: fmt.Errorf("read the answer of subflowd: its schema is %d, and only %d is known here", schema, status.Schema),
+		remedy: "update subflowctl",
+	}
 }
 
 // patiently asks again for a while when the daemon has no place for another
@@ -161,6 +166,9 @@ func (c *client) follow(ctx context.Context, path string, take func(line []byte,
 		var e status.Event
 		if err := json.Unmarshal(lines.Bytes(), &e); err != nil || e.Schema == 0 {
 			return c.stranger()
+		}
+		if e.Schema > status.Schema {
+			return newer(e.Schema)
 		}
 		take(lines.Bytes(), e)
 	}
