@@ -101,6 +101,11 @@ func TestConnections(t *testing.T) {
 			if r := n.Client.Ctl("connections", "eth1"); r.Code != 0 || !strings.Contains(r.Stdout, "1 MPTCP connection with 2 subflows") {
 				t.Errorf("without the daemon: %d\n%s%s", r.Code, r.Stdout, r.Stderr)
 			}
+			// Another user sees them too, as far as the kernel shows subflows to others.
+			as := []string{"--reuid", "4711", "--regid", "4711", "--clear-groups", "--", lab.Bin(t, "subflowctl"), "connections"}
+			if out, err := n.Client.Try("setpriv", as...); err != nil || !strings.Contains(out, "2 MPTCP connections") {
+				t.Errorf("as another user: %v\n%s", err, out)
+			}
 			up.Stop(0)
 			// Its TCP goes on ending on a dark path.
 			n.B.Blackhole()
