@@ -2,7 +2,8 @@
 // works without the daemon.
 //
 // The files: main (exit codes), root (the command tree), client (the control
-// socket), one file for each command, and text (columns, colours, wrapping).
+// socket), one file for each command (top has several), and text (columns,
+// colours, wrapping).
 // A command is a constructor that root lists.
 package cli
 

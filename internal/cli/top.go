@@ -69,7 +69,7 @@ func (a *app) top(interval time.Duration) error {
 
 // canDraw says why there is no screen to draw on.
 func (a *app) canDraw() error {
-	why := ""
+	var why string
 	switch {
 	case !isTerminal(a.stdin):
 		why = "its input is none"

@@ -72,7 +72,8 @@ func (a *app) openTop(ctx context.Context) (*topSource, error) {
 	}
 	s := &topSource{app: a, observer: o}
 	s.ctx, s.cancel = context.WithCancel(ctx)
-	// What it would write to the terminal is on the screen.
+	// What it would write to the terminal is on the screen, and that there is no
+	// daemon is what ask finds: the one error of noDaemon stays where it is.
 	quiet := &app{socket: a.socket, format: a.format, env: a.env, stdout: io.Discard, stderr: io.Discard}
 	s.monitor = &monitor{app: quiet, events: make(chan line, 256), noDaemon: make(chan error, 1), noKernel: make(chan error, 1)}
 	go s.monitor.followDaemon(s.ctx)
@@ -153,7 +154,6 @@ func (s *topSource) listen() tea.Msg {
 	select {
 	case l := <-s.monitor.events:
 		all = s.take(all, l.event)
-	case <-s.monitor.noDaemon: // ask says so
 	case err := <-s.monitor.noKernel:
 		all = append(all, status.Event{Time: time.Now(), Source: status.FromMonitor, Type: status.EventAway, Text: err.Error()})
 	case <-s.ctx.Done():

@@ -77,7 +77,8 @@ func somePaths() topPaths {
 			{Link: "eth0", Ifindex: 2, State: status.Live}, {Link: "wlan0", Ifindex: 3, State: status.Live},
 		}},
 		paths: []status.Path{
-			{Link: "eth0", Ifindex: 2, Family: status.IPv4, State: status.Live}, {Link: "eth0", Ifindex: 2, Family: status.IPv6, State: status.Grace},
+			{Link: "eth0", Ifindex: 2, Family: status.IPv4, State: status.Live},
+			{Link: "eth0", Ifindex: 2, Family: status.IPv6, State: status.Grace},
 			{Link: "wlan0", Ifindex: 3, Family: status.IPv4, State: status.Live, Backup: true},
 			{Link: "wwan0", Ifindex: 4, Family: status.IPv6, State: status.Dark},
 		},
