@@ -173,3 +173,21 @@ func (j *judgement) lookAtTunnels() {
 		j.guarded = j.guarded || full
 	}
 }
+
+// checkBeside wants no subflow beside a full tunnel that is bound to a device, as those from the daemon's endpoints are:
+// ss shows the device behind the address.
+func (j *judgement) checkBeside() {
+	if !j.guarded {
+		return
+	}
+	out, err := j.main.Client.Try("ss", "-Htan")
+	if err != nil {
+		j.wrong("%v", err)
+	}
+	for _, l := range strings.Split(out, "\n") {
+		w := strings.Fields(l)
+		if len(w) > 4 && strings.Contains(w[3], "%") && !slices.Contains([]string{"LISTEN", "TIME-WAIT", "UNCONN"}, w[0]) {
+			j.wrong("beside the tunnel there is %s", strings.Join(w, " "))
+		}
+	}
+}

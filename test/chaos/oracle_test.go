@@ -158,6 +158,7 @@ func (w *world) judge() error {
 		j.checkTable(u)
 	}
 	j.checkNothingElse()
+	j.checkBeside()
 	j.checkEndpoints()
 	j.checkLimits()
 	if len(j.errs) == 0 {

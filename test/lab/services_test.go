@@ -11,6 +11,15 @@ import (
 func TestMonitor(t *testing.T) {
 	t.Parallel()
 	n := TwoSubnets(t)
+	Eventually(t, 20*time.Second, "the link-local addresses, which the kernel makes by itself", func() error {
+		for _, p := range []*Path{n.A, n.B} {
+			out := n.Client.IP("-6 route show table local dev " + p.Dev)
+			if !strings.Contains(out, "local fe80:") || !strings.Contains(out, "multicast") {
+				return fmt.Errorf("%s: %s", p.Dev, out)
+			}
+		}
+		return nil
+	})
 	m := n.Client.Monitor()
 	if err := m.Check(); err != nil {
 		t.Error(err)
