@@ -107,7 +107,7 @@ func TestTerminal(t *testing.T) {
 	lab.Need(t, "script")
 	// script(1) makes a terminal, and types what it reads.
 	program := `trap 'echo "<interrupted>"' INT; stty -echo; tty; echo "<ready>"; until read y; do :; done; echo "<read $y>"; ` + protocolOf(t)
-	cmd := h.Command("script", "-qec", ctl(t)+` run -- sh -c "$PROGRAM"`, "/dev/null")
+	cmd := h.Command("script", "-qec", "exec "+ctl(t)+` run -- sh -c "$PROGRAM"`, "/dev/null")
 	cmd.Env = append(cmd.Env, "PROGRAM="+program)
 	in, typist, err := os.Pipe()
 	if err != nil {

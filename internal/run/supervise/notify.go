@@ -74,13 +74,14 @@ func (l listener) unused(timeout int) error {
 	for {
 		n, err := unix.Poll(fds, timeout)
 		switch {
-		case n == 1:
-			return errUnused
-		case err == nil:
-			return nil
-		case !errors.Is(err, unix.EINTR):
+		case err != nil && !errors.Is(err, unix.EINTR):
 			return fmt.Errorf("wait for the end of the program: %w", err)
+		case fds[0].Revents&unix.POLLHUP != 0:
+			return errUnused
+		case err == nil && n == 0:
+			return nil
 		}
+		// POLLERR: a stop came before the listener's lock was had.
 	}
 }
 
