@@ -12,7 +12,7 @@ import (
 const (
 	// trafficLives is how long one look serves everybody who asks: any local user
 	// may ask as often as he likes.
-	trafficLives = 500 * time.Millisecond
+	trafficLives = time.Second
 	// maxCounted is up to how many connections are looked at for a status; each
 	// takes some 300 bytes while it is read, and each subflow as much.
 	maxCounted = 5000
