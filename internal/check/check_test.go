@@ -2,6 +2,7 @@ package check
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -47,8 +48,10 @@ func TestCounters(t *testing.T) {
 		{map[string]uint64{"MPJoinSynTxBindErr": 1}, "info joins-failed"},
 		{map[string]uint64{"MPCapableSYNRX": 11, "MPCapableFallbackACK": 1}, ""},
 		{map[string]uint64{"MPCapableSYNRX": 10, "MPCapableFallbackACK": 1}, "warning middlebox-strips"},
-		{map[string]uint64{"MPCapableSYNTX": 4}, ""},
-		{map[string]uint64{"MPCapableSYNTX": 5}, "warning middlebox-strips"},
+		{map[string]uint64{"MPCapableSYNTX": 4, "MPCapableFallbackSYNACK": 4}, ""},
+		{map[string]uint64{"MPCapableSYNTX": 5, "MPCapableFallbackSYNACK": 5}, "warning middlebox-strips"},
+		// Nobody answered, or with a reset.
+		{map[string]uint64{"MPCapableSYNTX": 50}, ""},
 		{map[string]uint64{"MPCapableSYNTX": 50, "MPCapableSYNACKRX": 1, "MPCapableFallbackSYNACK": 49}, ""},
 		{map[string]uint64{"DSSCorruptionReset": 1}, "warning middlebox-changes"},
 		{map[string]uint64{"Blackhole": 1}, "warning blackhole"},
@@ -60,6 +63,63 @@ func TestCounters(t *testing.T) {
 			if got := found(f); got != c.want {
 				t.Errorf("%v: want %q, found %q", c.counters, c.want, got)
 			}
+		}
+	}
+}
+
+// twoLinks are the facts of a host with an address on each of two links of the
+// kinds, both with carrier; the first is a path.
+func twoLinks(one, two, kind string) *Facts {
+	f := quiet()
+	const up = netstate.FlagUp | netstate.FlagLowerUp
+	f.Snapshot.Links = []netstate.Link{{Index: 2, Name: "eth0.100", Flags: up}, {Index: 3, Name: "b", Kind: kind, Flags: up}}
+	f.Snapshot.Addrs = []netstate.Addr{{Link: 2, Local: netip.MustParsePrefix(one)}, {Link: 3, Local: netip.MustParsePrefix(two)}}
+	f.Plan.Paths = []plan.Path{{Link: 2, Name: "eth0.100", Family: netstate.IPv4, State: plan.Live}}
+	f.Daemon = &Daemon{Converged: true}
+	return f
+}
+
+// TestSubnets: the containers' network inside that of the host's site shares no
+// wire with it.
+func TestSubnets(t *testing.T) {
+	for _, c := range []struct{ one, two, kind, want string }{
+		{"10.0.0.5/8", "10.200.0.1/24", "bridge", ""},
+		{"10.0.0.5/8", "10.0.0.6/8", "bridge", "warning arp-flux"},
+		{"10.0.0.5/24", "10.0.0.6/24", "", "warning arp-flux"},
+	} {
+		if got := found(twoLinks(c.one, c.two, c.kind)); got != c.want {
+			t.Errorf("%s and %s on %q: want %q, found %q", c.one, c.two, c.kind, c.want, got)
+		}
+	}
+}
+
+// TestForwarding: where no IPv6 is used, none runs out.
+func TestForwarding(t *testing.T) {
+	f := twoLinks("10.0.0.5/8", "10.200.0.1/24", "bridge")
+	f.Sysctls["net/ipv6/conf/eth0.100/forwarding"], f.Sysctls["net/ipv6/conf/eth0.100/accept_ra"] = "1", "1"
+	if got := found(f); got != "info accept-ra" {
+		t.Errorf("IPv4 only: %q", got)
+	}
+	f.Plan.Paths = append(f.Plan.Paths, plan.Path{Link: 2, Name: "eth0.100", Family: netstate.IPv6, State: plan.Live})
+	if got := found(f); got != "warning accept-ra" {
+		t.Errorf("with IPv6: %q", got)
+	}
+	if want, got := "sysctl -w net/ipv6/conf/eth0.100/accept_ra=2", Look(f)[0].Remedy; got != want {
+		t.Errorf("want %q, found %q", want, got)
+	}
+}
+
+// TestSysctlCommands: sysctl(8) takes each dot for a slash, and a name is not
+// to be executed.
+func TestSysctlCommands(t *testing.T) {
+	for link, want := range map[string]string{
+		"eth0":     "sysctl -w net.ipv4.conf.eth0.rp_filter=2",
+		"eth0.100": "sysctl -w net/ipv4/conf/eth0.100/rp_filter=2",
+		"x;y":      "sysctl -w 'net.ipv4.conf.x;y.rp_filter=2'",
+		"x'y":      `sysctl -w 'net.ipv4.conf.x'\''y.rp_filter=2'`,
+	} {
+		if got := setSysctl(conf4(link, "rp_filter"), "2"); got != want {
+			t.Errorf("want %s, found %s", want, got)
 		}
 	}
 }

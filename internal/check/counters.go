@@ -10,7 +10,7 @@ import (
 
 // Thresholds of counters that count in good times too.
 const (
-	fewAttempts = 5 // connections that offered MPTCP before "never answered" means something
+	fewAttempts = 5 // answers without MPTCP before "never with it" means something
 	fewJoins    = 3 // joins that were not answered, likewise
 )
 
@@ -48,16 +48,18 @@ func (l *looker) counters() {
 
 // stripped tells of options that were lost on the way. A server that answers
 // without them may know none; that no server at all knows them is unlikely.
+// Connections that were refused or not answered say nothing: they count in
+// MPCapableSYNTX, and not in MPCapableFallbackSYNACK.
 func (l *looker) stripped() {
-	tx, rx := l.Counters["MPCapableSYNTX"], l.Counters["MPCapableSYNACKRX"]
+	without, with := l.Counters["MPCapableFallbackSYNACK"], l.Counters["MPCapableSYNACKRX"]
 	switch lost := l.Counters["MPCapableFallbackACK"]; {
 	case many(lost, l.Counters["MPCapableSYNRX"]):
 		l.find(plan.Warning, "middlebox-strips", "network", "something on the way to this host removes MPTCP options: connections began with them and went on without",
 			"subflowctl probe --serve, and subflowctl probe on a client", l.values("MPCapableSYNRX", "MPCapableFallbackACK"))
-	case tx >= fewAttempts && rx == 0:
+	case without >= fewAttempts && with == 0:
 		l.find(plan.Warning, "middlebox-strips", "network",
-			fmt.Sprintf("none of %d connections that offered MPTCP got an answer with it: the servers know none, or something on the way removes it", tx),
-			"subflowctl probe SERVER (one that is known to speak MPTCP)", l.values("MPCapableSYNTX", "MPCapableSYNACKRX"))
+			fmt.Sprintf("all of %d servers' answers to connections that offered MPTCP came without it: the servers know none, or something on the way removes it", without),
+			"subflowctl probe SERVER (one that is known to speak MPTCP)", l.values("MPCapableSYNTX", "MPCapableSYNACKRX", "MPCapableFallbackSYNACK"))
 	}
 }
 

@@ -64,17 +64,39 @@ func (l *looker) filters() {
 		if l.specific(f.From) {
 			continue
 		}
-		key := "net.ipv4.conf." + f.Link + ".rp_filter"
+		key := conf4(f.Link, "rp_filter")
 		l.find(plan.Error, "rp-filter", f.Addr.String(),
 			"is on "+f.Link+", and what arrives there for it from outside is dropped: strict reverse path filtering, and no route back by this link",
-			"sysctl -w "+key+"=2",
+			setSysctl(key, "2"),
 			fmt.Sprintf("ip route get %s from %s iif %s: %s", f.Addr, f.From, f.Link, f.Text),
-			fmt.Sprintf("net.ipv4.conf.all.rp_filter = %s, %s = %s", l.Sysctls[conf4("all", "rp_filter")], key, l.Sysctls[conf4(f.Link, "rp_filter")]))
+			fmt.Sprintf("net.ipv4.conf.all.rp_filter = %s, %s = %s", l.Sysctls[conf4("all", "rp_filter")], sysctlName(key), l.Sysctls[key]))
 	}
 }
 
 func conf4(link, key string) string { return "net/ipv4/conf/" + link + "/" + key }
 func conf6(link, key string) string { return "net/ipv6/conf/" + link + "/" + key }
+
+// sysctlName is how sysctl(8) writes a path below /proc/sys: with dots, but for
+// a link that has one itself ("eth0.100"), which only slashes can name.
+func sysctlName(path string) string {
+	if strings.Contains(path, ".") {
+		return path
+	}
+	return strings.ReplaceAll(path, "/", ".")
+}
+
+// setSysctl is the command that sets a value. A link's name may hold anything
+// but a slash and white space (dev_valid_name, net/core/dev.c).
+func setSysctl(path, value string) string {
+	word := sysctlName(path) + "=" + value
+	if strings.ContainsFunc(word, func(r rune) bool { return !strings.ContainsRune(plainWord, r) }) {
+		word = "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+	}
+	return "sysctl -w " + word
+}
+
+// plainWord are the characters that mean nothing to a shell.
+const plainWord = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-+=./,:@%"
 
 // number is a sysctl's value; false: the kernel does not have it, or it was not
 // seen.
@@ -100,7 +122,7 @@ func (l *looker) neighbours() {
 			continue
 		}
 		for _, b := range seen {
-			if a.Link == b.Link || !a.Local.Masked().Overlaps(b.Local.Masked()) {
+			if a.Link == b.Link || !l.shared(a, b) {
 				continue
 			}
 			one, two := l.names.Name(b.Link), l.names.Name(a.Link)
@@ -113,6 +135,14 @@ func (l *looker) neighbours() {
 		}
 		seen = append(seen, a)
 	}
+}
+
+// shared tells whether two links are likely to be on one wire: one prefix, or
+// overlapping ones of two paths. The network of a bridge for containers inside
+// the site's own is another wire.
+func (l *looker) shared(a, b netstate.Addr) bool {
+	one, two := a.Local.Masked(), b.Local.Masked()
+	return one == two || one.Overlaps(two) && l.isPath(a.Link) && l.isPath(b.Link)
 }
 
 // resolves tells whether others find the address by ARP on its link.
@@ -139,9 +169,14 @@ func (l *looker) routers() {
 		if !seen || forwarding == 0 || accept != 1 || off != 0 || l.staticDefault6(p.Link) {
 			continue
 		}
-		l.find(plan.Warning, "accept-ra", p.Name, "forwards IPv6 and takes no router advertisements",
-			"sysctl -w net.ipv6.conf."+p.Name+".accept_ra=2",
-			fmt.Sprintf("net.ipv6.conf.%s.forwarding = %d, accept_ra = %d", p.Name, forwarding, accept))
+		// Where nothing of IPv6 is in use, there may be no router to hear of.
+		severity := plan.Info
+		if slices.ContainsFunc(l.Plan.Paths, func(o plan.Path) bool { return o.Link == p.Link && o.Family == netstate.IPv6 }) {
+			severity = plan.Warning
+		}
+		key := conf6(p.Name, "accept_ra")
+		l.find(severity, "accept-ra", p.Name, "forwards IPv6 and takes no router advertisements", setSysctl(key, "2"),
+			fmt.Sprintf("%s = %d, %s = %d", sysctlName(conf6(p.Name, "forwarding")), forwarding, sysctlName(key), accept))
 	}
 }
 
