@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/subflowd/subflowd/internal/netstate"
+	"github.com/subflowd/subflowd/test/lab"
 )
 
 // TestErrorInTheMiddle: what follows a refusal, or a change that cannot even be
@@ -190,6 +191,12 @@ func TestStrangersAreNotBelieved(t *testing.T) {
 	t.Parallel()
 	h := twoUplinks(t)
 	w := watch(t, h, 100, nil)
+	lab.Eventually(t, time.Minute, "a subscription", func() error {
+		if w.k.watch.Load() == nil {
+			return errors.New("none")
+		}
+		return nil
+	})
 	h.Do(func() {
 		port := w.k.watch.Load().portid
 		fd, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
