@@ -89,9 +89,13 @@ func (b *brokenRecord) fault(err error) error {
 func (b *brokenRecord) Announce(e ...netstate.Endpoint) error {
 	return b.fault(b.memory.Announce(e...))
 }
+
 func (b *brokenRecord) Settle(e ...netstate.Endpoint) error { return b.fault(b.memory.Settle(e...)) }
+
 func (b *brokenRecord) Forget(e ...netstate.Endpoint) error { return b.fault(b.memory.Forget(e...)) }
-func (b *brokenRecord) SetProtocols(p ...uint8) error       { return b.fault(b.memory.SetProtocols(p...)) }
+
+func (b *brokenRecord) SetProtocols(p ...uint8) error { return b.fault(b.memory.SetProtocols(p...)) }
+
 func (b *brokenRecord) SetLimits(found, set netstate.Limits) error {
 	return b.fault(b.memory.SetLimits(found, set))
 }

@@ -25,10 +25,7 @@ func (a *author) tunnels() action {
 		return action{ip: []string{f + " route " + pick(a, "del ", "replace ") + half + " dev " + tunnelDev}}
 	}
 	a.tunnel = true
-	var families []string
-	for _, f := range pick(a, []string{"-4"}, []string{"-6"}, []string{"-4", "-6"}, []string{"-4", "-6"}) {
-		families = append(families, f)
-	}
+	families := pick(a, []string{"-4"}, []string{"-6"}, []string{"-4", "-6"}, []string{"-4", "-6"})
 	var cmds []string
 	style := a.IntN(5)
 	if style == 3 && (a.local["-4"] == behind || a.local["-6"] == behind) { // see addRule

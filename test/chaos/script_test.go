@@ -66,8 +66,10 @@ type author struct {
 }
 
 func newAuthor(seed uint64, oneSubnet bool) *author {
-	a := &author{Rand: rand.New(rand.NewPCG(seed, 0x5ced)), oneSubnet: oneSubnet, running: true,
-		routers: map[string]*advert{}, announced: map[string]bool{}, local: map[string]int{}}
+	a := &author{
+		Rand: rand.New(rand.NewPCG(seed, 0x5ced)), oneSubnet: oneSubnet, running: true,
+		routers: map[string]*advert{}, announced: map[string]bool{}, local: map[string]int{},
+	}
 	a.links = []*link{
 		{n: 0, dev: "eth0", addr: "10.1.1.2", gw: "10.1.1.1", gw2: "10.1.1.254", addr6: "2001:db8:1::2", gw6: "2001:db8:1::1", gw62: "2001:db8:1::fe", metric: 100},
 		{n: 1, dev: "eth1", addr: "10.1.2.2", gw: "10.1.2.1", gw2: "10.1.2.254", addr6: "2001:db8:2::2", gw6: "2001:db8:2::1", gw62: "2001:db8:2::fe", metric: 200},

@@ -225,11 +225,11 @@ func (f *Fake) Requests() int {
 	return f.requests
 }
 
-// ErrIgnored, returned by what FailWith asks, has a change succeed and do
+// ErrIgnored has, returned by what FailWith asks, a change succeed and do
 // nothing: what a reader makes of a refusal that means "gone already".
 var ErrIgnored = errors.New("ignored")
 
-// LostAnswer, returned by what FailWith asks, has a change carried out and fail
+// LostAnswer has, returned by what FailWith asks, a change carried out and fail
 // all the same: the answer to the request never came.
 type LostAnswer struct{ Err error }
 
