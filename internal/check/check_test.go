@@ -139,7 +139,17 @@ func TestDaemonsWord(t *testing.T) {
 	if want, got := "error change-failed, warning contention, info lingering", found(f); got != want {
 		t.Errorf("want %q, found %q", want, got)
 	}
-	f.Daemon = nil
+	// Of the kernel's switches what was read just now.
+	f.Daemon = &Daemon{Conditions: []plan.Finding{{Code: "mptcp-disabled", Severity: plan.Error, Object: "kernel"}}}
+	f.Plan.Findings = append(f.Plan.Findings, plan.Finding{Code: "mptcp-userspace-pm", Severity: plan.Warning, Object: "kernel"})
+	if want, got := "warning mptcp-userspace-pm", found(f); got != want {
+		t.Errorf("switches: want %q, found %q", want, got)
+	}
+	f.HiddenPathManager = true
+	if want, got := "error mptcp-disabled", found(f); got != want {
+		t.Errorf("switches that cannot be read: want %q, found %q", want, got)
+	}
+	f.Daemon, f.HiddenPathManager, f.Plan.Findings = nil, false, f.Plan.Findings[:1]
 	if want, got := "warning same-address", found(f); got != want {
 		t.Errorf("without a daemon: want %q, found %q", want, got)
 	}

@@ -15,7 +15,7 @@ import (
 func (l *looker) planned() {
 	found := slices.Concat(l.Plan.Findings, l.Changes.Findings)
 	if l.Daemon != nil {
-		found = l.Daemon.Conditions
+		found = l.switches(l.Daemon.Conditions)
 	} else {
 		for _, c := range l.Conflicts {
 			l.find(plan.Error, "numbers-in-use", "configuration", c, "choose others in the configuration, then: subflowd --check-config", "ip rule; ip route show table all")
@@ -35,6 +35,25 @@ func (l *looker) planned() {
 		}
 		l.report(out)
 	}
+}
+
+// switches puts what was read just now in the place of what the daemon says of
+// the kernel's switches: to turn one sends no event, and the daemon may see it as
+// late as at its next resync.
+func (l *looker) switches(conditions []plan.Finding) []plan.Finding {
+	if l.HiddenPathManager {
+		return conditions
+	}
+	isSwitch := func(f plan.Finding) bool {
+		return slices.Contains([]string{"mptcp-absent", "mptcp-disabled", "mptcp-userspace-pm"}, f.Code)
+	}
+	out := slices.DeleteFunc(slices.Clone(conditions), isSwitch)
+	for _, f := range l.Plan.Findings {
+		if isSwitch(f) {
+			out = append(out, f)
+		}
+	}
+	return out
 }
 
 // details say where a finding of plan or diff can be seen, and which command

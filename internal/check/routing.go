@@ -113,15 +113,15 @@ func (l *looker) wayOut(r netstate.Route) string {
 	return "dev " + l.names.Name(r.Link) + " without a gateway"
 }
 
-// culprit is the first rule of others that leads the traffic elsewhere; nil:
-// none does, rules are missing.
+// culprit is the first rule of others that leads the traffic elsewhere, be it to
+// main before ours have their turn; nil: none does, rules are missing.
 func (l *looker) culprit(w Way) *netstate.Rule {
 	family := netstate.FamilyOf(w.From)
 	for i, r := range l.Snapshot.Rules {
 		if r.Family != family || r.Table == netstate.TableLocal || r.Others != "" || r.Suppress >= 0 || r.From.IsValid() && !r.From.Contains(w.From) {
 			continue
 		}
-		if netstate.OwnsRule(l.Config.Routing.Protocol, r) || r.Table == netstate.TableMain {
+		if netstate.OwnsRule(l.Config.Routing.Protocol, r) || r.Table == netstate.TableMain && r.Priority > l.Config.Routing.Priority {
 			return nil
 		}
 		if l.ends(r) {

@@ -125,6 +125,13 @@ var situations = []situation{
 		undo: do(ip("rule del pref 1000", "route flush table 200"), func(w *world) { w.endpoint("10.1.2.2", "10.1.2.2 dev eth1 subflow") }),
 	},
 	{
+		// A rule that leaves main's default routes aside decides nothing here.
+		code: "rules-overruled", name: " by main", severity: plan.Warning, object: "10.1.2.2",
+		near:   ip("rule add from 10.1.2.2 lookup main suppress_prefixlength 0 pref 999"),
+		inject: ip("rule add from 10.1.2.2 lookup main pref 1000"),
+		undo:   ip("rule del pref 999", "rule del pref 1000"),
+	},
+	{
 		code: "duplicate-rule", severity: plan.Warning,
 		near:   func(w *world) { w.apply(netstate.Change{Op: netstate.RuleAppend, Rule: twice}) },
 		inject: func(w *world) { w.apply(netstate.Change{Op: netstate.RuleAppend, Rule: twice}) },
