@@ -25,7 +25,7 @@ how it should be, beside how the kernel does it.
 Exit status 1 when there is no such thing.`,
 		Example: "  subflowctl explain eth0\n  subflowctl explain 10.1.1.2\n  subflowctl explain 192.0.2.1",
 		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) != 1 {
+			if len(args) != 1 || args[0] == "" {
 				return errors.New("explain wants one link, address or destination")
 			}
 			return nil

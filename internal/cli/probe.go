@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os/signal"
@@ -54,11 +55,24 @@ port %d.
 
 Exit status: 0 Multipath TCP works over every path; 1 it does not, and the text
 says where.`, span(defaultServeTime), probe.MaxClients, probe.MaxEcho>>10, probe.DefaultPort),
-		Args:              cobra.MaximumNArgs(1),
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 1 {
+				return errors.New("probe wants one TARGET, the host:port of a server, or --serve")
+			}
+			return nil
+		},
 		ValidArgsFunction: cobra.NoFileCompletions,
-		RunE: func(_ *cobra.Command, args []string) error {
-			if serve {
+		RunE: func(cmd *cobra.Command, args []string) error {
+			set := cmd.Flags().Changed
+			switch {
+			case serve && (set("family") || set("timeout")):
+				return errors.New("--family and --timeout are for a TARGET, not for --serve")
+			case serve && a.format == formatJSON:
+				return errors.New("--serve prints text only")
+			case serve:
 				return a.serve(args, during)
+			case set("for"):
+				return errors.New("--for goes with --serve; for a TARGET there is --timeout")
 			}
 			return a.probe(args, status.Family(family), timeout)
 		},
@@ -69,9 +83,6 @@ says where.`, span(defaultServeTime), probe.MaxClients, probe.MaxEcho>>10, probe
 	_ = cmd.RegisterFlagCompletionFunc("family", cobra.FixedCompletions([]string{string(status.IPv4), string(status.IPv6)}, cobra.ShellCompDirectiveNoFileComp))
 	flags.BoolVar(&serve, "serve", false, "be the server for another host's probe")
 	flags.DurationVar(&during, "for", defaultServeTime, "with --serve: how long")
-	for _, f := range []string{"family", "timeout"} {
-		cmd.MarkFlagsMutuallyExclusive("serve", f)
-	}
 	return cmd
 }
 
@@ -228,6 +239,9 @@ func (a *app) serve(args []string, during time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, during)
 	defer cancel()
 	l, err := probe.Listen(ctx, address)
+	if errors.Is(err, fs.ErrPermission) {
+		return &exitError{code: ExitPermission, err: fmt.Errorf("listen on %s: %w", address, rootCause(err)), remedy: "use a port from 1024, or sudo"}
+	}
 	if err != nil {
 		return &exitError{code: ExitNo, err: fmt.Errorf("listen on %s: %w", address, rootCause(err))}
 	}

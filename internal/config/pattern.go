@@ -110,7 +110,12 @@ func target[T any](s slot[T, string]) form[T] {
 			return v, bad
 		}
 		if a, err := netip.ParseAddr(host); err == nil {
-			if why := noHost(a); why != "" {
+			// What one link alone leads to would leave all others silent.
+			why := noHost(a)
+			if a.IsLinkLocalUnicast() || a.Zone() != "" {
+				why = "it is an address of one link, and the target has to be reached over all"
+			}
+			if why != "" {
 				return v, &objection{why: why}
 			}
 			return v, nil

@@ -128,6 +128,8 @@ func TestProblems(t *testing.T) {
 		{"target no address", `probe.target = "10.1.2.300:443"`, `1:16: probe.target cannot be "10.1.2.300:443": the host is neither a name nor an address`},
 		{"target with a blank", `probe.target = "a b:443"`, `1:16: probe.target cannot be "a b:443": the host is neither a name nor an address`},
 		{"target of a URL", `probe.target = "https://example.net:443"`, `1:16: probe.target cannot be "https://example.net:443": an IPv6 address stands in brackets before its port`},
+		{"target of one link", `probe.target = "[fe80::1%eth0]:443"`, `1:16: probe.target cannot be "[fe80::1%eth0]:443": it is an address of one link, and the target has to be reached over all`},
+		{"target of no router", `probe.target = "169.254.1.1:443"`, `1:16: probe.target cannot be "169.254.1.1:443": it is an address of one link, and the target has to be reached over all`},
 		{"target loopback", `probe.target = "127.0.0.1:443"`, `1:16: probe.target cannot be "127.0.0.1:443": it is a loopback address`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
