@@ -48,8 +48,39 @@ func TestParseNFT(t *testing.T) {
 			t.Errorf("%s\nwant %q, found %q", c.expr, c.want, effect)
 		}
 	}
+	// Behind a jump, log and drop; or only what is not accepted before.
+	const (
+		jump = `{"match":{"op":"==","left":{"tcp option":{"name":"mptcp"}},"right":true}},{"jump":{"target":"d"}}]}}`
+		rule = `,{"rule":{"family":"inet","table":"f","chain":"d","handle":9,"expr":[`
+		drop = rule + `{"log":null},{"counter":null},{"drop":null}]}}`
+	)
+	for text, want := range map[string]int{
+		jump + drop: 1, jump: 0, jump + rule + `{"accept":null}]}}` + drop: 0, jump + rule + `{"limit":null},{"drop":null}]}}`: 0,
+	} {
+		if found, _, err := parseNFT([]byte(head + text + `]}`)); err != nil || len(found) != want {
+			t.Errorf("%s: want %d rules, found %d, %v", text, want, len(found), err)
+		}
+	}
 	if _, opaque, err := parseNFT([]byte(head + `{"xt":{"type":"match","name":"tcp"}},{"drop":null}]}}]}`)); err != nil || !opaque {
 		t.Errorf("a rule of iptables: opaque %t, %v", opaque, err)
+	}
+}
+
+func TestParseIPTables(t *testing.T) {
+	t.Parallel()
+	const match = "*filter\n-A OUTPUT -p tcp -m tcp --tcp-option 30 -j LD\n"
+	for text, want := range map[string]int{
+		match + "-A LD -j LOG --log-prefix x\n-A LD -j DROP\n":               1,
+		match + "-A LD -j REJECT --reject-with tcp-reset\n":                  1,
+		match + "-A LD -s 10.0.0.0/8 -j DROP\n":                              0,
+		match + "-A LD -s 10.0.0.0/8 -j RETURN\n-A LD -j DROP\n":             0,
+		match + "*raw\n-A LD -j DROP\n":                                      0,
+		"*filter\n-A OUTPUT -p tcp -j LD\n-A LD -j DROP\n":                   0,
+		"*filter\n-A OUTPUT -p tcp ! --tcp-option 30 -j LD\n-A LD -j DROP\n": 0,
+	} {
+		if found := parseIPTables("iptables", []byte(text)); len(found) != want {
+			t.Errorf("%s: want %d rules, found %+v", text, want, found)
+		}
 	}
 }
 

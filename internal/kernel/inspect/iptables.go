@@ -3,6 +3,7 @@ package inspect
 import (
 	"bytes"
 	"errors"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -53,6 +54,7 @@ func legacyInUse() bool {
 // Multipath TCP.
 func parseIPTables(tool string, text []byte) []check.FirewallRule {
 	var found []check.FirewallRule
+	drops := droppingTargets(text)
 	table := ""
 	for line := range strings.Lines(string(text)) {
 		line = strings.TrimSpace(line)
@@ -65,7 +67,7 @@ func parseIPTables(tool string, text []byte) []check.FirewallRule {
 		if !ok || len(words) == 0 {
 			continue
 		}
-		if effect := iptablesEffect(words); effect != "" {
+		if effect := iptablesEffect(words, func(target string) bool { return drops[table+" "+target] }); effect != "" {
 			found = append(found, check.FirewallRule{
 				Where: tool + " table " + table + ", chain " + words[0], Hook: builtinHook(words[0]),
 				Text:   tool + "-save -t " + table + ": " + line,
@@ -76,9 +78,39 @@ func parseIPTables(tool string, text []byte) []check.FirewallRule {
 	return found
 }
 
-// iptablesEffect judges the words of a rule; see iptables-extensions(8). Matches
+// droppingTargets are the chains, behind their table and a blank, that drop
+// whatever comes to them, as those do that log and drop.
+func droppingTargets(text []byte) map[string]bool {
+	drops, spares := map[string]bool{}, map[string]bool{}
+	table := ""
+	for line := range strings.Lines(string(text)) {
+		words := strings.Fields(line)
+		switch {
+		case len(words) == 0:
+		case words[0][0] == '*':
+			table = words[0][1:]
+		case words[0] == "-A" && len(words) > 3:
+			chain := table + " " + words[1]
+			target := slices.IndexFunc(words, func(w string) bool { return w == "-j" || w == "-g" }) + 1
+			switch {
+			case target == 0 || target == len(words):
+			case slices.Contains(dropTargets, words[target]):
+				drops[chain] = drops[chain] || target == 3
+			case words[target] != "LOG" && words[target] != "NFLOG":
+				spares[chain] = true
+			}
+		}
+	}
+	maps.DeleteFunc(drops, func(chain string, drop bool) bool { return !drop || spares[chain] })
+	return drops
+}
+
+var dropTargets = []string{"DROP", "REJECT", "TARPIT"}
+
+// iptablesEffect judges the words of a rule; see iptables-extensions(8). drops
+// tells of a chain whether all that comes to it is dropped. Matches
 // of raw bytes (u32, bpf) are not understood.
-func iptablesEffect(words []string) check.Effect {
+func iptablesEffect(words []string, drops func(chain string) bool) check.Effect {
 	matches, target, options := false, "", ""
 	for i, w := range words[:len(words)-1] {
 		next := words[i+1]
@@ -91,14 +123,14 @@ func iptablesEffect(words []string) check.Effect {
 			options = next
 		}
 	}
-	switch target {
-	case "TCPOPTSTRIP":
+	switch {
+	case target == "TCPOPTSTRIP":
 		if list := strings.Split(options, ","); slices.Contains(list, "30") || slices.Contains(list, "mptcp") {
 			return check.Strips
 		}
-	case "SYNPROXY":
+	case target == "SYNPROXY":
 		return check.Proxies
-	case "DROP", "REJECT", "TARPIT":
+	case slices.Contains(dropTargets, target) || drops(target):
 		if matches {
 			return check.DropsAll
 		}

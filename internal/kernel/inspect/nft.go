@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 
 	"github.com/subflowd/subflowd/internal/check"
@@ -81,13 +82,16 @@ func parseNFT(text []byte) (found []*nftRule, opaque bool, err error) {
 			hooks[nftChain{c.Family, c.Table, c.Name, ""}] = c.Hook
 		}
 	}
+	var rules []*nftRule
 	for _, o := range doc.Nftables {
-		if o.Rule == nil {
-			continue
+		if o.Rule != nil {
+			rules = append(rules, o.Rule)
 		}
-		opaque = opaque || strings.Contains(fmt.Sprint(o.Rule.Expr), "map[xt:")
-		if effect := o.Rule.effect(); effect != "" {
-			r := o.Rule
+	}
+	drops := droppingChains(rules)
+	for _, r := range rules {
+		opaque = opaque || strings.Contains(fmt.Sprint(r.Expr), "map[xt:")
+		if effect := r.effect(drops); effect != "" {
 			r.seen = check.FirewallRule{
 				Where:  fmt.Sprintf("nft table %s %s, chain %s, handle %d", r.Family, r.Table, r.Chain, r.Handle),
 				Hook:   hooks[nftChain{r.Family, r.Table, r.Chain, ""}],
@@ -101,9 +105,35 @@ func parseNFT(text []byte) (found []*nftRule, opaque bool, err error) {
 	return found, opaque, nil
 }
 
-// effect judges a rule by its statements; empty: it does MPTCP no harm. Rules
-// that match what has no MPTCP option are not meant.
-func (r *nftRule) effect() check.Effect {
+// droppingChains are chains, of tables with their families, that drop whatever
+// comes to them, as those do that drop and log.
+func droppingChains(rules []*nftRule) map[nftChain]bool {
+	drops, spares := map[nftChain]bool{}, map[nftChain]bool{}
+	for _, r := range rules {
+		c, always, drop := nftChain{r.Family, r.Table, r.Chain, ""}, true, false
+		for _, e := range r.Expr {
+			for kind := range e {
+				switch kind {
+				case "drop", "reject":
+					drop = true
+				case "log", "counter":
+				case "accept", "return", "jump", "goto", "vmap", "queue":
+					spares[c], always = true, false
+				default:
+					always = false
+				}
+			}
+		}
+		drops[c] = drops[c] || always && drop
+	}
+	maps.DeleteFunc(drops, func(c nftChain, drop bool) bool { return !drop || spares[c] })
+	return drops
+}
+
+// effect judges a rule by its statements, and by the chains that it leads to;
+// empty: it does MPTCP no harm. Rules that match what has no MPTCP option are not
+// meant.
+func (r *nftRule) effect(drops map[nftChain]bool) check.Effect {
 	var matched check.Effect
 	for _, e := range r.Expr {
 		for kind, v := range e {
@@ -126,6 +156,11 @@ func (r *nftRule) effect() check.Effect {
 				return check.Proxies
 			case "drop", "reject":
 				return matched
+			case "jump", "goto":
+				to, _ := v.(map[string]any)
+				if name, ok := to["target"].(string); ok && drops[nftChain{r.Family, r.Table, name, ""}] {
+					return matched
+				}
 			}
 		}
 	}
