@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -124,7 +125,7 @@ func TestStorm(t *testing.T) {
 	if exact > time.Second {
 		t.Errorf("the end state was exact %v after the last change", exact)
 	}
-	if now := peak(t, w); now > before+16<<10 {
+	if now := peak(t, w); now > before+16<<10 && os.Getenv("SUBFLOW_RACE") != "1" { // the detector itself takes some
 		t.Errorf("the storm took %d KiB of memory", now-before)
 	}
 }
