@@ -168,6 +168,28 @@ func TestGuard(t *testing.T) {
 	}
 }
 
+// TestBesideTunnel: unbound traffic that a full tunnel takes is no fault, and
+// what strict filtering drops there neither, unless subflows go beside it.
+func TestBesideTunnel(t *testing.T) {
+	f := twoLinks("10.1.1.2/24", "10.8.0.2/24", "tun")
+	from, dst := netip.MustParseAddr("10.1.1.2"), netip.MustParseAddr("2.16.0.1")
+	f.Filtered = []Filtered{{Link: "eth0.100", Addr: from, From: dst, Text: "invalid argument"}}
+	for policy, want := range map[config.VPNPolicy]string{config.VPNWithdraw: "", config.VPNIgnore: "error rp-filter"} {
+		f.Plan.Guard = &plan.Guard{Link: 3, Name: "b", Policy: policy}
+		f.Ways = []Way{{Path: &f.Plan.Paths[0], From: from, Dst: dst, Route: netstate.Route{Link: 3}}}
+		if got := found(f); got != want {
+			t.Errorf("%s: want %q, found %q", policy, want, got)
+		}
+	}
+	f.Plan.Guard, f.Filtered = nil, nil
+	if want, got := "warning wrong-link", found(f); got != want {
+		t.Errorf("without a tunnel: want %q, found %q", want, got)
+	}
+	if got := Look(f)[0].Remedy; !strings.HasPrefix(got, "ip -4 rule show") {
+		t.Errorf("the daemon has done what it can: %q", got)
+	}
+}
+
 func TestOldLosses(t *testing.T) {
 	f := quiet()
 	f.Daemon = &Daemon{Overflows: 3, SinceOverflow: 59 * time.Minute}

@@ -59,7 +59,12 @@ func (l *looker) neededSubflows() uint32 {
 }
 
 // filters reports addresses for which the kernel itself says that it drops.
+// Beside a full tunnel nothing is to arrive: what belongs to the tunnel itself
+// carries a mark, which lets it pass (src_valid_mark) and the question has not.
 func (l *looker) filters() {
+	if l.guarded() {
+		return
+	}
 	for _, f := range l.Filtered {
 		if l.specific(f.From) {
 			continue

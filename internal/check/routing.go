@@ -40,7 +40,7 @@ func (l *looker) isPath(link int) bool {
 // is an error, that of others a warning.
 func (l *looker) ways() {
 	for _, w := range l.Ways {
-		if w.right() || l.specific(w.Dst) {
+		if w.right() || l.specific(w.Dst) || l.tunnelled(w) {
 			continue
 		}
 		severity := plan.Warning
@@ -58,8 +58,18 @@ func (l *looker) ways() {
 			l.find(severity, "rules-overruled", w.From.String(), text+": the rule \""+r.Text()+"\" decides about it", change.Text(l.names), evidence)
 			continue
 		}
-		l.find(severity, "wrong-link", w.From.String(), text, l.startOrReconcile(), evidence)
+		remedy := l.startOrReconcile()
+		if l.Daemon != nil && l.Daemon.Converged {
+			remedy = "ip " + w.Path.Family.Flag() + " rule show (all of subflowd's rules are there: one before them decides, by its mark, port or the like)"
+		}
+		l.find(severity, "wrong-link", w.From.String(), text, remedy, evidence)
 	}
+}
+
+// tunnelled tells whether the way leads into a full tunnel beside which the
+// subflows of endpoints may go: its rules take the rest, as they are meant to.
+func (l *looker) tunnelled(w Way) bool {
+	return l.Plan.Guard != nil && !w.Bound && !l.usedUnbound(w.From) && w.NoRoute == "" && w.Route.Link == l.Plan.Guard.Link
 }
 
 // specific tells whether main leads to the probe destination by more than a
