@@ -53,7 +53,8 @@ func (l *looker) ways() {
 		}
 		text := fmt.Sprintf("is %s's, and its traffic %s", w.Path.Name, leaves)
 		evidence := w.question(l.names) + ": " + l.answer(w)
-		if r := l.culprit(w); r != nil && !w.Bound {
+		// A socket bound to the link passes over the routes of other links.
+		if r := l.culprit(w); r != nil && (!w.Bound || r.Action != netstate.ActLookup) {
 			change := netstate.Change{Op: netstate.RuleDelete, Rule: *r}
 			l.find(severity, "rules-overruled", w.From.String(), text+": the rule \""+r.Text()+"\" decides about it", change.Text(l.names), evidence)
 			continue

@@ -126,7 +126,7 @@ func daemonFacts(d *status.Document) *check.Daemon {
 	if d == nil {
 		return nil
 	}
-	out := &check.Daemon{Lingering: map[netip.Addr]bool{}, Overflows: d.Counters.Overflows}
+	out := &check.Daemon{Converged: d.State == status.Converged, Lingering: map[netip.Addr]bool{}, Overflows: d.Counters.Overflows}
 	if last := d.Counters.LastOverflow; last != nil {
 		out.SinceOverflow = d.Time.Sub(*last)
 	}

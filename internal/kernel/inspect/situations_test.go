@@ -132,6 +132,12 @@ var situations = []situation{
 		undo:   ip("rule del pref 999", "rule del pref 1000"),
 	},
 	{
+		code: "rules-overruled", name: " by an end", severity: plan.Error, object: "10.1.2.2",
+		near:   ip("rule add from 10.1.3.0/24 blackhole pref 1000"),
+		inject: ip("rule add from 10.1.2.0/24 blackhole pref 1001"),
+		undo:   ip("rule del pref 1000", "rule del pref 1001"),
+	},
+	{
 		code: "duplicate-rule", severity: plan.Warning,
 		near:   func(w *world) { w.apply(netstate.Change{Op: netstate.RuleAppend, Rule: twice}) },
 		inject: func(w *world) { w.apply(netstate.Change{Op: netstate.RuleAppend, Rule: twice}) },
