@@ -212,10 +212,13 @@ func TestSilentByIPv6(t *testing.T) {
 	four := []string{"10.1.1.2 subflow dev eth0", "10.1.2.2 subflow dev eth1"}
 	n.B.Blackhole()
 	wantEndpoints(n, append(four, "2001:db8:1::2 subflow dev eth0")...)
-	r := n.Client.Ctl("explain", "eth1")
-	if text := strings.Join(strings.Fields(r.Stdout), " "); !strings.Contains(text, "does not reach the probe's target by IPv6, as other links do") {
-		t.Errorf("explain eth1:\n%s", r.Stdout)
-	}
+	lab.Eventually(t, soon, "the reason", func() error { // the view follows the change
+		r := n.Client.Ctl("explain", "eth1")
+		if text := strings.Join(strings.Fields(r.Stdout), " "); !strings.Contains(text, "does not reach the probe's target by IPv6, as other links do") {
+			return fmt.Errorf("explain eth1:\n%s", r.Stdout)
+		}
+		return nil
+	})
 	n.B.Unblackhole()
 	reach(n, n.A, n.B)
 	d.Stop()
