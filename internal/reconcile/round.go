@@ -53,7 +53,6 @@ type round struct {
 	full    bool            // everything was read
 	looked  bool            // lingering endpoints were looked at
 	guarded bool            // subflows beside a VPN were looked for
-	limits  bool            // the limits were read
 	cut     bool            // it ends early for what came meanwhile
 	reread  bool            // endpoints were read again after all changes of them so far
 	idle    time.Duration   // spent waiting for the kernel's grace periods, not working
@@ -69,7 +68,7 @@ func (l *Loop) round(h netstate.Hints, at time.Time, event bool) {
 	l.forget()
 	now, used := time.Now(), cpuTime()
 	r := &round{
-		Round: Round{Trigger: h.Reason, Started: now}, at: at, event: event, full: h.Full, limits: h.Kinds&netstate.KindEndpoints != 0,
+		Round: Round{Trigger: h.Reason, Started: now}, at: at, event: event, full: h.Full,
 		now: map[object]bool{}, tried: map[object]wish{}, failed: map[object]bool{},
 	}
 	l.counters.Rounds++
@@ -249,10 +248,9 @@ func (l *Loop) pass(r *round) bool {
 // event tells of a change of them: what somebody set since the last read would
 // be overwritten, and nobody could ever restore it.
 func (l *Loop) limitsNow(r *round) bool {
-	if r.limits || !slices.ContainsFunc(l.changes.Up, func(c netstate.Change) bool { return c.Op == netstate.LimitsSet }) {
+	if !slices.ContainsFunc(l.changes.Up, func(c netstate.Change) bool { return c.Op == netstate.LimitsSet }) {
 		return false
 	}
-	r.limits = true
 	return l.read(netstate.Hints{Kinds: netstate.KindEndpoints, Reason: r.Trigger}, time.Now())
 }
 
