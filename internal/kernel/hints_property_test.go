@@ -145,6 +145,7 @@ var moves = []func(a *actor) string{
 func (a *actor) rename() string {
 	i := slices.IndexFunc(a.names, func(n string) bool { return strings.HasPrefix(n, "p") })
 	old := a.names[i]
+	_, _ = a.h.TryIP("link set " + old + " down") // before 6.2 a link that is up keeps its name
 	a.names[i] = "p" + fmt.Sprint(4+a.IntN(3))
 	return "link set " + old + " name " + a.names[i]
 }
