@@ -49,6 +49,13 @@ func (k *Kernel) Watcher() *Watcher { return &Watcher{kernel: k} }
 // Overflows counts how often events were lost, or the socket died, since the start.
 func (w *Watcher) Overflows() uint64 { return w.overflows.Load() }
 
+// Unread tells whether the kernel has told something that Watch has not looked at
+// yet. Any goroutine may ask.
+func (w *Watcher) Unread() bool {
+	s := w.kernel.watch.Load()
+	return s != nil && s.unread()
+}
+
 // Watch calls emit for every hint until ctx ends, and then returns its error.
 // The goroutine's thread must be in the namespace that was opened
 // (ErrNamespace), also later: a lost subscription is made again, and a full hint

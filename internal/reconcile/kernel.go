@@ -27,7 +27,8 @@ type Kernel interface {
 }
 
 // Watcher tells when something may have changed. One that has the method
-// Overflows() uint64 tells with it how often events were lost.
+// Overflows() uint64 tells with it how often events were lost; one that has
+// Unread() bool whether there are some that it has not looked at.
 type Watcher interface {
 	// Watch calls emit for every hint until ctx ends, from one goroutine. It
 	// subscribes again by itself after an overflow or a dead socket and then

@@ -2,13 +2,11 @@ package reconcile
 
 import (
 	"errors"
-	"maps"
 	"math/rand/v2"
 	"slices"
 	"time"
 
 	"go.uber.org/zap"
-	"golang.org/x/sys/unix"
 
 	"github.com/subflowd/subflowd/internal/diff"
 	"github.com/subflowd/subflowd/internal/netstate"
@@ -102,92 +100,6 @@ func (l *Loop) round(h netstate.Hints, at time.Time, event bool) {
 	}
 	if h.Full && l.o.OnTick != nil {
 		l.o.OnTick()
-	}
-}
-
-// readAll reads what the hints name, and what came while it read: a default
-// route follows its address by microseconds, and what would be decided between
-// the two is not worth the time.
-func (l *Loop) readAll(h *netstate.Hints, r *round) bool {
-	const more = 2
-	ok := l.read(*h, r.at)
-	for n := 0; ok && n < more && l.slot.Pending(); n++ {
-		further, _ := l.slot.Take(time.Now())
-		h.Merge(further)
-		r.event, r.full = true, h.Full
-		ok = l.read(further, r.at)
-	}
-	return ok
-}
-
-// cpuTime is what this process has used of the processors so far.
-func cpuTime() time.Duration {
-	var u unix.Rusage
-	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
-		return 0
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
-
-// read refreshes the snapshot and tells whether it can be worked with.
-func (l *Loop) read(h netstate.Hints, at time.Time) bool {
-	if l.reading.tries > 0 {
-		h.Merge(full("")) // what was missed meanwhile is not known
-	}
-	if h.Empty() && l.snap != nil {
-		return true
-	}
-	if h.Full {
-		l.counters.FullReads++
-	}
-	snap, err := l.o.Kernel.Refresh(h)
-	now := time.Now()
-	if err != nil {
-		l.counters.ReadErrors++
-		if l.newError(err) {
-			l.log.Error("read kernel state", zap.Error(err), zap.String("trigger", h.Reason))
-		}
-		l.reading.failed(err, now)
-		return false
-	}
-	l.reading = retry{}
-	l.snap = snap
-	switch {
-	case !snap.Unsure:
-		l.walk = time.Time{}
-	case l.walk.IsZero():
-		l.walk = now.Add(walkPause)
-	}
-	l.carriers.see(snap.Links, at)
-	l.expiry.see(snap.Routes, now)
-	l.learnNames()
-	return true
-}
-
-// newError tells whether a failed read is worth a line: the first of its kind,
-// or the second in a row of those that pass.
-func (l *Loop) newError(err error) bool {
-	var t interface{ Temporary() bool }
-	if errors.As(err, &t) && t.Temporary() {
-		return l.reading.tries == 1
-	}
-	return l.reading.err == nil || l.reading.err.Error() != err.Error()
-}
-
-// learnNames keeps the names of links that are gone, for the lines about them.
-// Views share the map, so that it is replaced, never changed.
-func (l *Loop) learnNames() {
-	for _, x := range l.snap.Links {
-		if l.names[x.Index] != x.Name {
-			n := maps.Clone(l.snap.Names())
-			for i, s := range l.names {
-				if _, ok := n[i]; !ok {
-					n[i] = s
-				}
-			}
-			l.names = n
-			return
-		}
 	}
 }
 
