@@ -31,6 +31,12 @@ subflows: the link that carries each, addresses, round-trip time, congestion
 window, packets sent again, bytes, and the rate between two looks. WHAT leaves
 those that have to do with a link, an address, an address:port or a token.
 
+Before a connection's state is the program that has it open, as curl[1234];
+without root, only for programs of one's own. "by run" marks those that
+subflowctl run started, and their descendants. One that its parents have left
+behind is recognised only in a session or process group that the program of
+run began: without the mark a program may still be under run.
+
 It asks the kernel, and works without the daemon. Some kernels show subflows to
 root only.`,
 		Example: "  subflowctl connections\n  subflowctl connections wlan0 --interval 1s\n  subflowctl connections 192.0.2.1:443",
@@ -50,7 +56,7 @@ root only.`,
 			if interval < 0 {
 				return &exitError{code: ExitUsage, err: errors.New("--interval wants a duration that is not negative")}
 			}
-			doc, err := look(interval)
+			doc, err := look(interval, &programs{})
 			if err != nil {
 				return err
 			}
@@ -66,7 +72,8 @@ root only.`,
 }
 
 // look looks at the connections twice, or once where that is all there is to see.
-func look(interval time.Duration) (*status.Connections, error) {
+// Their programs are found while it waits, unless p is nil.
+func look(interval time.Duration, p *programs) (*status.Connections, error) {
 	// What is read of thousands of connections is needed until the end: to collect
 	// garbage meanwhile costs a quarter of the time and finds little.
 	debug.SetGCPercent(400)
@@ -85,15 +92,17 @@ func look(interval time.Duration) (*status.Connections, error) {
 	if err != nil {
 		return nil, observeError(err)
 	}
+	p.find(first.Connections)
 	if interval == 0 || len(first.Connections) == 0 {
-		return observe.Document(first, nil), nil
+		return p.into(observe.Document(first, nil)), nil
 	}
 	time.Sleep(time.Until(first.Time.Add(interval)))
 	second, err := o.Sample()
 	if err != nil {
 		return nil, observeError(err)
 	}
-	return observe.Document(second, first), nil
+	p.find(second.Connections)
+	return p.into(observe.Document(second, first)), nil
 }
 
 func observeError(err error) error {
@@ -164,7 +173,7 @@ func about(c *status.Connection, what string) bool {
 // endsOfConnections are the links and addresses that connections use now, for
 // shells.
 func endsOfConnections() []string {
-	doc, err := look(0)
+	doc, err := look(0, nil)
 	if err != nil {
 		return nil
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/subflowd/subflowd/internal/kernel"
 	"github.com/subflowd/subflowd/pkg/status"
 )
 
@@ -71,6 +72,21 @@ func TestConnectionsText(t *testing.T) {
 			t.Errorf("%s: colours change letters: %s", name, d)
 		}
 	}
+}
+
+// TestConnectionPrograms: one that is known, by run and not, and one that is not.
+func TestConnectionPrograms(t *testing.T) {
+	d := looks(t)["odd"]
+	d.Connections = d.Connections[:4]
+	for i, o := range []kernel.Owner{{Name: "curl", PID: 1234}, {Name: "tmux: \x1b[2Jer", PID: 4194303}, {}, {Name: "sshd", PID: 99}} {
+		d.Connections[i].Inode = uint32(i + 1)
+		if o.PID == 0 {
+			continue
+		}
+		p := &programs{owners: map[uint32]kernel.Owner{uint32(i + 1): o}, byRun: map[int]bool{1234: true, 4194303: true}}
+		p.into(d)
+	}
+	golden(t, "connections/programs.txt", connectionsText(d, false))
 }
 
 func TestAbout(t *testing.T) {

@@ -68,7 +68,7 @@ func (p *page) connection(c *status.Connection, hidden bool) {
 	for _, l := range wrap(c.Local+" > "+c.Remote, width) {
 		p.line(p.paint(bold, l))
 	}
-	facts := []string{c.State, "token " + c.Token, "sent " + amount(c.AckedBytes, sentOf(c.Rate)), "received " + amount(c.ReceivedBytes, receivedOf(c.Rate))}
+	facts := append(programOf(c), c.State, "token "+c.Token, "sent "+amount(c.AckedBytes, sentOf(c.Rate)), "received "+amount(c.ReceivedBytes, receivedOf(c.Rate)))
 	for _, l := range wrap(strings.Join(facts, ", "), width-2) {
 		p.line("  " + l)
 	}

@@ -6,6 +6,6 @@
 // The files: kernel (the snapshot and its caches), link, addr, route, tables,
 // nexthop, rule, selectors, preferred, outbound and sysctl (what is read),
 // change, request and endpoint (what is written), errno (what an error number
-// means), watch, watch_mptcp, event and filter (events), namespace, and below
-// them socket and wire.
+// means), watch, watch_mptcp, event and filter (events), owner (which process has
+// a socket), namespace, and below them socket and wire.
 package kernel

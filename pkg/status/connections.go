@@ -32,6 +32,13 @@ type Connection struct {
 	UID      uint32 `json:"uid"` // of the socket's owner
 	// Inode is that of the socket's descriptor; 0: no process holds it any more.
 	Inode uint32 `json:"inode"`
+	// Program and PID are of the process that has the descriptor, of several the one
+	// with the lowest number; absent: the asker may not see it.
+	Program string `json:"program,omitempty"` // as ps(1) names it by comm
+	PID     int    `json:"pid,omitempty"`
+	// Run: that process was started by `subflowctl run`, or by one that was. Absent:
+	// it was not, or it cannot be told.
+	Run bool `json:"run,omitempty"`
 	// SubflowLimit is how many subflows beside the first one it may have.
 	SubflowLimit uint8 `json:"subflow_limit"`
 	// Bytes of the application's stream; retransmitted ones went by another subflow again.

@@ -1,0 +1,71 @@
+package cli
+
+import (
+	"fmt"
+
+	"github.com/subflowd/subflowd/internal/kernel"
+	"github.com/subflowd/subflowd/internal/run"
+	"github.com/subflowd/subflowd/pkg/mptcp"
+	"github.com/subflowd/subflowd/pkg/status"
+)
+
+// programs are those that have connections open, by the inodes of the sockets; a
+// nil one looks for none.
+type programs struct {
+	asked  map[uint32]bool
+	owners map[uint32]kernel.Owner
+	byRun  map[int]bool
+}
+
+// find looks for the programs of connections that it was not asked for before.
+func (p *programs) find(list []mptcp.Connection) {
+	if p == nil {
+		return
+	}
+	if p.asked == nil {
+		*p = programs{map[uint32]bool{}, map[uint32]kernel.Owner{}, map[int]bool{}}
+	}
+	wanted := map[uint32]bool{}
+	for i := range list {
+		if inode := list[i].Inode; inode != 0 && !p.asked[inode] {
+			wanted[inode], p.asked[inode] = true, true
+		}
+	}
+	found := kernel.SocketOwners(wanted)
+	if len(found) == 0 {
+		return
+	}
+	served := run.FindPrograms()
+	for inode, o := range found {
+		p.owners[inode] = o
+		if _, known := p.byRun[o.PID]; !known {
+			p.byRun[o.PID] = served.Has(o.PID)
+		}
+	}
+}
+
+// into writes the programs into a document.
+func (p *programs) into(d *status.Connections) *status.Connections {
+	if p == nil {
+		return d
+	}
+	for i := range d.Connections {
+		c := &d.Connections[i]
+		if o, ok := p.owners[c.Inode]; ok {
+			c.Program, c.PID, c.Run = o.Name, o.PID, p.byRun[o.PID]
+		}
+	}
+	return d
+}
+
+// programOf is the program of a connection in words; none where it is not known.
+func programOf(c *status.Connection) []string {
+	if c.PID == 0 {
+		return nil
+	}
+	text := fmt.Sprintf("%s[%d]", clean(c.Program), c.PID)
+	if c.Run {
+		text += " by run"
+	}
+	return []string{text}
+}
