@@ -200,8 +200,9 @@ func TestRefusedAtFirst(t *testing.T) {
 	both(t, func(t *testing.T, with bool) {
 		n := lab.TwoSubnets(t, lab.Rate("10mbit"))
 		n.Server.Listen("10.9.0.2:5001")
+		var d *lab.Daemon
 		if with {
-			n.Client.Daemon()
+			d = n.Client.Daemon()
 			reach(n, n.A, n.B)
 		} else {
 			byHand(n)
@@ -230,10 +231,10 @@ func TestRefusedAtFirst(t *testing.T) {
 		lab.Eventually(t, soon, "the endpoint is back", func() error {
 			return n.Client.CheckEndpoints("10.1.1.2 subflow dev eth0", "10.1.2.2 subflow dev eth1")
 		})
-		first := endpointID(n.Client, n.B.Addr)
 		lab.Eventually(t, soon, "the endpoint is added anew", func() error {
-			if id := endpointID(n.Client, n.B.Addr); id == "" || id == first {
-				return fmt.Errorf("id %q", id)
+			// The start, the carrier, and the attempt. Its id tells nothing: a kernel such as 6.1 gives the same again.
+			if adds := strings.Count(d.Log(), "ip mptcp endpoint add 10.1.2.2 dev eth1 subflow"); adds < 3 {
+				return fmt.Errorf("added %d times", adds)
 			}
 			return nil
 		})
