@@ -44,6 +44,13 @@ func TestOnlyLink(t *testing.T) {
 		{
 			"dhclient, released", startDhclient, v4("eth0", "10.1.1.2", "10.1.1.1", 0),
 			func(h *host) {
+				// It knows what to release, and whom to end, a moment after the address is there.
+				for file, what := range map[string]string{"/run/dhclient.eth0.pid": "[0-9]", "/var/lib/dhcp/dhclient.eth0.leases": "fixed-address"} {
+					lab.Eventually(h.T, soon, file, func() error {
+						_, err := h.Client.Try("grep", "-q", what, file)
+						return err
+					})
+				}
 				h.Client.Run("dhclient", "-4", "-r", "-pf", "/run/dhclient.eth0.pid", "-lf", "/var/lib/dhcp/dhclient.eth0.leases", "eth0")
 			},
 			startDhclient,
