@@ -122,7 +122,7 @@ func machine(whole context.Context, dir, accel string, k *kernel, r *report) err
 	case readErr != nil:
 		return readErr
 	case whole.Err() != nil:
-		return whole.Err()
+		return context.Cause(whole)
 	case accel == "kvm" && !up.Load():
 		return fmt.Errorf("%w within %v: %v%s", errNotUp, upWithin, waitErr, complaints.String())
 	}
