@@ -38,7 +38,7 @@ func (d *decoder) hint(h header, b []byte) (hints netstate.Hints, ok bool) {
 		return netstate.Hints{Kinds: netstate.KindRules, Family: r.Family, Reason: "rule " + verb(h.typ == unix.RTM_DELRULE) + ": " + r.Text()}, ok
 	case unix.RTM_NEWNEXTHOP, unix.RTM_DELNEXTHOP:
 		// Its IPv4 routes go with a nexthop object, and no route event is sent.
-		d.main.touched.Store(true)
+		d.main.touch(0)
 		d.main.flushes.Store(true)
 		return netstate.Hints{Kinds: netstate.KindRoutes, Reason: "nexthop " + verb(h.typ == unix.RTM_DELNEXTHOP)}, true
 	}
@@ -88,7 +88,7 @@ func (d *decoder) link(typ uint16, b []byte) (netstate.Hints, bool) {
 	case flags&netstate.FlagLowerUp == 0:
 		state = "no carrier"
 	}
-	d.main.touched.Store(true)
+	d.main.touch(0)
 	d.main.flushes.Store(true)
 	return netstate.Hints{
 		Kinds: netstate.KindLinks | netstate.KindAddrs | netstate.KindRoutes, Links: only(index), Lazy: d.idle(only(index)),
@@ -108,7 +108,7 @@ func (d *decoder) addr(typ uint16, b []byte) (netstate.Hints, bool) {
 		kinds |= netstate.KindRoutes
 		what = " removed from "
 		if !a.IP().Is4() || !d.main.patches.lose(a.Link, a.IP()) {
-			d.main.touched.Store(true)
+			d.main.touch(a.Family())
 		}
 		d.main.flushes.Store(true)
 	}
@@ -136,7 +136,7 @@ func (d *decoder) route(h header, b []byte) (netstate.Hints, bool) {
 	if path := int64(r.Table) - int64(d.options.TableBase); path > 0 && path < 1<<31 {
 		links[int(path)] = struct{}{}
 	} else if !d.main.patches.note(h, r, multipath != nil) {
-		d.main.touched.Store(true)
+		d.main.touch(r.Family)
 	}
 	if slices.Contains(d.options.protocols(), r.Protocol) {
 		d.main.stray(tableID{r.Family, r.Table})

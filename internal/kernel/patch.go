@@ -42,12 +42,16 @@ func (p *patches) note(h header, r netstate.Route, multipath bool) bool {
 	if _, large := p.large[id]; !large || multipath || r.NexthopID != 0 || h.flags&unix.NLM_F_REPLACE != 0 || p.n == maxPatches {
 		return false
 	}
+	p.add(id, patch{route: r, removed: h.typ == unix.RTM_DELROUTE})
+	return true
+}
+
+func (p *patches) add(id tableID, x patch) {
 	if p.list == nil {
 		p.list = map[tableID][]patch{}
 	}
-	p.list[id] = append(p.list[id], patch{route: r, removed: h.typ == unix.RTM_DELROUTE})
+	p.list[id] = append(p.list[id], x)
 	p.n++
-	return true
 }
 
 // lose notes that an IPv4 address was removed, and tells whether a table is large.
@@ -57,12 +61,8 @@ func (p *patches) lose(link int, addr netip.Addr) bool {
 	if len(p.large) == 0 || p.n+len(p.large) > maxPatches {
 		return false
 	}
-	if p.list == nil {
-		p.list = map[tableID][]patch{}
-	}
 	for id := range p.large {
-		p.list[id] = append(p.list[id], patch{link: link, lost: addr})
-		p.n++
+		p.add(id, patch{link: link, lost: addr})
 	}
 	return true
 }

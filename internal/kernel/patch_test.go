@@ -171,3 +171,31 @@ func TestLargeTableAtRandom(t *testing.T) {
 		t.Errorf("seed %d: events were believed %d times", seed, byEvents)
 	}
 }
+
+// TestTouchedUntilRead: a refresh that reads something else does not take for read what an event is about.
+func TestTouchedUntilRead(t *testing.T) {
+	t.Parallel()
+	var m mainTable
+	m.watched.Store(true)
+	m.touch(netstate.IPv4)
+	for _, other := range []netstate.Hints{
+		{Kinds: netstate.KindRules},
+		{Kinds: netstate.KindEndpoints},
+		{Kinds: netstate.KindRoutes, Family: netstate.IPv6},
+	} {
+		if m.takeTouched(other)[netstate.IPv4] {
+			t.Errorf("%+v reads IPv4 routes", other)
+		}
+	}
+	mine := netstate.Hints{Kinds: netstate.KindRoutes, Family: netstate.IPv4}
+	if got := m.takeTouched(mine); !got[netstate.IPv4] || got[netstate.IPv6] {
+		t.Errorf("after others: touched %v", got)
+	}
+	if got := m.takeTouched(mine); got[netstate.IPv4] {
+		t.Error("read twice for one event")
+	}
+	m.touch(0)
+	if got := m.takeTouched(netstate.Hints{Kinds: netstate.KindLinks}); !got[netstate.IPv4] || !got[netstate.IPv6] {
+		t.Errorf("a change of any family: touched %v", got)
+	}
+}

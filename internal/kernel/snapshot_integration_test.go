@@ -258,7 +258,7 @@ func TestManyForeignRoutes(t *testing.T) {
 		if has(refresh(t, k, netstate.Hints{Kinds: netstate.KindRoutes})) {
 			t.Error("a full table was walked for nothing")
 		}
-		k.main.touched.Store(true)
+		k.main.touch(netstate.IPv4)
 		if !has(refresh(t, k, netstate.Hints{Kinds: netstate.KindRoutes})) {
 			t.Error("a table that was touched was not read")
 		}

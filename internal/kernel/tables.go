@@ -24,9 +24,9 @@ const manyRoutes = 5000
 // mainTable remembers what makes it needless to walk a full table for a change
 // that cannot have touched it. The watcher writes touched and watched.
 type mainTable struct {
-	watched atomic.Bool // a subscription stands: an untouched table is unchanged
-	touched atomic.Bool // an event came that may mean a change outside the path tables
-	flushes atomic.Bool // an event came that is sent before the routes that go with it do
+	watched atomic.Bool    // a subscription stands: an untouched table is unchanged
+	touched [2]atomic.Bool // by family: an event came that may mean a change outside the path tables
+	flushes atomic.Bool    // an event came that is sent before the routes that go with it do
 	seen    map[tableID]int
 	patches patches
 	unsure  bool // patches were applied since the last walk
@@ -36,6 +36,35 @@ type mainTable struct {
 }
 
 func (m *mainTable) init() { m.seen = map[tableID]int{} }
+
+// touch notes a change that may lie in any table of a family, or of both for 0.
+func (m *mainTable) touch(family netstate.Family) {
+	for i, f := range netstate.Families {
+		if family == 0 || family == f {
+			m.touched[i].Store(true)
+		}
+	}
+}
+
+// takeTouched tells for each family that the hints have read whether its tables
+// may have changed, and takes that for read. What the hints leave out stays
+// noted for those that come with the event.
+func (m *mainTable) takeTouched(h netstate.Hints) map[netstate.Family]bool {
+	unsure := !m.watched.Load() || h.Full || h.Walk
+	touched := make(map[netstate.Family]bool, len(netstate.Families))
+	for i, f := range netstate.Families {
+		if readsRoutes(h, f) {
+			touched[f] = m.touched[i].Swap(false) || unsure
+		}
+	}
+	return touched
+}
+
+// readsRoutes tells whether the hints are about routes of a family, or about
+// what routes depend on.
+func readsRoutes(h netstate.Hints, f netstate.Family) bool {
+	return h.Kinds&^(netstate.KindRules|netstate.KindEndpoints) != 0 && (h.Family == 0 || h.Family == f)
+}
 
 // stray notes a table in which there may be routes of ours though neither a
 // rule nor a link leads to it.
@@ -79,10 +108,10 @@ func (k *Kernel) awaitFlush(full bool) error {
 
 // readRoutes reads the tables that matter again, as far as the hints lead.
 func (k *Kernel) readRoutes(h netstate.Hints) error {
-	touched := k.main.touched.Swap(false) || !k.main.watched.Load() || h.Full || h.Walk
+	touched := k.main.takeTouched(h)
 	strays := k.main.takeStrays()
 	if err := k.readTables(h, touched, strays); err != nil {
-		k.main.touched.Store(true)
+		k.main.touch(0)
 		for id := range strays {
 			k.main.stray(id)
 		}
@@ -109,11 +138,10 @@ func (k *Kernel) readRoutes(h netstate.Hints) error {
 	return nil
 }
 
-func (k *Kernel) readTables(h netstate.Hints, touched bool, strays map[tableID]struct{}) error {
+func (k *Kernel) readTables(h netstate.Hints, touched map[netstate.Family]bool, strays map[tableID]struct{}) error {
 	wanted := k.wantedTables()
 	tables := make(map[tableID][]netstate.Route, len(wanted))
 	keep := k.keeper()
-	all := h.Kinds&^(netstate.KindRules|netstate.KindEndpoints) != 0
 	events := k.main.patches.take()
 	for id, path := range wanted {
 		old, known := k.tables[id]
@@ -121,8 +149,8 @@ func (k *Kernel) readTables(h netstate.Hints, touched bool, strays map[tableID]s
 			known = false
 		}
 		_, named := h.Links[path]
-		again := all && (h.Family == 0 || h.Family == id.family) && (path == 0 || h.Links == nil || named || dependsOn(old, path, h.Links))
-		if known && (!again || k.main.seen[id] > manyRoutes && !touched) {
+		again := readsRoutes(h, id.family) && (path == 0 || h.Links == nil || named || dependsOn(old, path, h.Links))
+		if known && (!again || k.main.seen[id] > manyRoutes && !touched[id.family]) {
 			list := events[id]
 			if len(list) == 0 {
 				tables[id] = old
@@ -142,7 +170,7 @@ func (k *Kernel) readTables(h netstate.Hints, touched bool, strays map[tableID]s
 	if err := k.readStale(h.Full, wanted, strays, tables, keep); err != nil {
 		return err
 	}
-	k.main.unsure = k.main.unsure && !touched
+	k.main.unsure = k.main.unsure && !h.Walk && !h.Full
 	k.stale = map[tableID]struct{}{}
 	for id := range tables {
 		if _, ok := wanted[id]; !ok {

@@ -69,7 +69,7 @@ func (w *Watcher) Watch(ctx context.Context, ready func(), emit func(netstate.Hi
 	defer w.kernel.main.watched.Store(false)
 	defer w.kernel.watch.Store(nil)
 	// What was read before the subscription stood may have changed since.
-	w.kernel.main.touched.Store(true)
+	w.kernel.main.touch(0)
 	if ready != nil {
 		ready()
 	}
