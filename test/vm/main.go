@@ -104,7 +104,9 @@ func (s *settings) directories() error {
 	if err != nil || dir == "/" {
 		return errors.New("find go.mod above the working directory: there is none")
 	}
-	s.root = dir
+	if s.root, err = filepath.EvalSymlinks(dir); err != nil {
+		return err
+	}
 	base, err := os.UserCacheDir()
 	if err != nil {
 		base = filepath.Join(os.TempDir(), fmt.Sprintf("subflowd-%d", os.Getuid()))

@@ -58,6 +58,7 @@ func prepare(ctx context.Context, s settings, k *kernel, suites []suite) (*task.
 		// Whoever opens /dev/net/tun or /dev/ppp needs the device node, which comes with the module.
 		Load: []string{"tun", "ppp_generic"},
 		Env:  []string{"SUBFLOW_BIN=" + s.cache},
+		Keep: []string{s.root, s.cache, k.modules},
 	}
 	if _, err := output(ctx, s.root, "go", "build", "-o", s.cache+"/", "./cmd/subflowd", "./cmd/subflowctl", "./test/pm_nl_ctl"); err != nil {
 		return nil, err

@@ -36,15 +36,19 @@ func main() {
 
 // first prepares the machine, and buries the dead until the process that does the work has ended.
 func first() error {
-	plan, err := os.ReadFile(planFile)
+	text, err := os.ReadFile(planFile)
 	if err != nil {
 		return err
 	}
-	if err := moveIn(); err != nil {
+	var plan task.Plan
+	if err := json.Unmarshal(text, &plan); err != nil {
+		return fmt.Errorf("read the plan: %w", err)
+	}
+	if err := moveIn(plan.Keep); err != nil {
 		return err
 	}
 	env := []string{"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "TERM=dumb", "LC_ALL=C"}
-	p, err := os.StartProcess("/proc/self/exe", []string{"guest", again, string(plan)},
+	p, err := os.StartProcess("/proc/self/exe", []string{"guest", again, string(text)},
 		&os.ProcAttr{Files: []*os.File{os.Stdin, os.Stdout, os.Stderr}, Env: env})
 	if err != nil {
 		return err
@@ -57,8 +61,9 @@ func first() error {
 	}
 }
 
-// moveIn makes the host's root, with what a running system mounts over it, the root of this machine.
-func moveIn() error {
+// moveIn makes the host's root, with what a running system mounts over it, the root of this machine. What is to be kept
+// stays where the host has it.
+func moveIn(keep []string) error {
 	for _, m := range []struct{ what, where, data string }{
 		{"proc", "/proc", ""}, {"sysfs", "/sys", ""}, {"devtmpfs", "/dev", ""},
 	} {
@@ -95,6 +100,10 @@ func moveIn() error {
 	if err := unix.Chroot("."); err != nil {
 		return err
 	}
+	held, err := hold(keep)
+	if err != nil {
+		return err
+	}
 	for _, m := range []struct{ what, where, data string }{
 		{"tmpfs", "/run", "mode=755"},
 		{"tmpfs", "/tmp", "mode=1777"},
@@ -106,9 +115,43 @@ func moveIn() error {
 			return err
 		}
 	}
+	if err := putBack(held); err != nil {
+		return err
+	}
 	// What udev would make; wg-quick reads /dev/fd/63.
 	for name, target := range map[string]string{"fd": "fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"} {
 		if err := os.Symlink("/proc/self/"+target, "/dev/"+name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// hold binds directories to a second place, by which it returns them.
+func hold(dirs []string) (map[string]string, error) {
+	held := map[string]string{}
+	for i, dir := range dirs {
+		at := fmt.Sprintf("/.kept%d", i)
+		if err := os.Mkdir(at, 0o755); err != nil {
+			return nil, err
+		}
+		if err := unix.Mount(dir, at, "", unix.MS_BIND, ""); err != nil {
+			return nil, fmt.Errorf("bind %s: %w", dir, err)
+		}
+		held[at] = dir
+	}
+	return held, nil
+}
+
+func putBack(held map[string]string) error {
+	for at, dir := range held {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return err
+		}
+		if err := unix.Mount(at, dir, "", unix.MS_MOVE, ""); err != nil {
+			return fmt.Errorf("move %s: %w", dir, err)
+		}
+		if err := os.Remove(at); err != nil {
 			return err
 		}
 	}

@@ -8,7 +8,9 @@ type Plan struct {
 	// Load are the modules that nothing loads by itself, because what needs them opens a device node.
 	Load []string
 	// Env is added to the environment of every task.
-	Env   []string
+	Env []string
+	// Keep are directories of the host that the work needs. The guest has a /tmp of its own, and they may lie there.
+	Keep  []string
 	Tasks []Task
 }
 
