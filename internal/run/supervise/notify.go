@@ -46,16 +46,20 @@ type listener int
 // ever.
 func (l listener) ioctl(request uint, argument unsafe.Pointer) (int, error) {
 	for {
-		n, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(l), uintptr(request), uintptr(argument))
-		runtime.KeepAlive(argument)
-		switch errno {
-		case 0:
-			return int(n), nil
-		case unix.EINTR:
-		default:
-			return -1, errno
+		n, err := l.ioctlOnce(request, argument)
+		if !errors.Is(err, unix.EINTR) {
+			return n, err
 		}
 	}
+}
+
+func (l listener) ioctlOnce(request uint, argument unsafe.Pointer) (int, error) {
+	n, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(l), uintptr(request), uintptr(argument))
+	runtime.KeepAlive(argument)
+	if errno != 0 {
+		return -1, errno
+	}
+	return int(n), nil
 }
 
 // errUnused says that no process carries the filter any more.
@@ -87,11 +91,19 @@ func (l listener) unused(timeout int) error {
 
 // receive waits for the next call. A call can be interrupted by a signal until
 // it has been received, so nothing comes before: no poll(2). ENOENT means that
-// its program did not wait for the answer.
+// its program did not wait for the answer, errUnused that none is left.
 func (l listener) receive(n *notification) error {
-	*n = notification{} // the kernel refuses anything but zeroes
-	_, err := l.ioctl(unix.SECCOMP_IOCTL_NOTIF_RECV, unsafe.Pointer(n))
-	return err
+	for {
+		*n = notification{} // the kernel refuses anything but zeroes
+		_, err := l.ioctlOnce(unix.SECCOMP_IOCTL_NOTIF_RECV, unsafe.Pointer(n))
+		if !errors.Is(err, unix.EINTR) {
+			return err
+		}
+		// A stop, a freeze, or wake.
+		if err := l.unused(now); err != nil {
+			return err
+		}
+	}
 }
 
 // goOn lets the kernel do the call as if nobody had looked. The arguments are

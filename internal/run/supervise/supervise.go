@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -44,43 +46,70 @@ func New() (*Supervisor, error) {
 }
 
 // Serve answers until no process carries the filter any more, which the kernel
-// tells by POLLHUP (5.9). A process serves once: what waits for a call in an
-// old kernel cannot be told of the end, and ends with the process. Killable
-// says that a call ends for no signal but a fatal one once it is received.
+// tells by POLLHUP (5.9), and leaves nothing that runs. After an error the
+// process has to end. Killable says that a call ends for no signal but a fatal
+// one once it is received.
 func (s *Supervisor) Serve(fd int, killable bool) error {
 	s.listener, s.twoSteps = listener(fd), killable
 	s.listener.wakeOnSameCPU()
-	end := make(chan error, 2)
+	thread, answers, end := make(chan int, 1), make(chan error, 1), make(chan error, 1)
+	go func() { answers <- s.answer(thread) }()
 	go func() { end <- s.listener.unused(wait) }()
-	go func() { end <- s.answer() }()
-	err := <-end
+	var err error
+	select {
+	case err = <-answers:
+	case err = <-end:
+		if errors.Is(err, errUnused) {
+			err = wake(<-thread, answers)
+		}
+	}
 	if errors.Is(err, errUnused) {
 		return nil
 	}
 	return err
 }
 
-// answer answers until there is an error.
-func (s *Supervisor) answer() error {
+// answer tells its thread, and answers until there is an error.
+func (s *Supervisor) answer(thread chan<- int) error {
 	runtime.LockOSThread()
 	err := blockSignals()
+	thread <- unix.Gettid()
 	for err == nil {
 		err = s.next()
 	}
 	return err
 }
 
+// wakeSignal is SIGRTMAX: nothing sends it, and Go's handler does nothing.
+const wakeSignal = unix.Signal(64)
+
 // blockSignals keeps the runtime from interrupting this thread, which it does
-// to share the processor among goroutines (SIGURG).
+// to share the processor among goroutines (SIGURG). Only wake does.
 func blockSignals() error {
-	var all unix.Sigset_t
-	for i := range all.Val {
-		all.Val[i]--
+	var most unix.Sigset_t
+	for i := range most.Val {
+		most.Val[i]--
 	}
-	if err := unix.PthreadSigmask(unix.SIG_BLOCK, &all, nil); err != nil {
+	const bits = 8 * int(unsafe.Sizeof(most.Val[0]))
+	most.Val[(int(wakeSignal)-1)/bits] &^= 1 << ((int(wakeSignal) - 1) % bits)
+	if err := unix.PthreadSigmask(unix.SIG_SETMASK, &most, nil); err != nil {
 		return fmt.Errorf("block signals: %w", err)
 	}
 	return nil
+}
+
+// wake ends the wait for a call that will not come: kernels before 6.11 do not
+// tell those who wait that no process is left. A signal before the wait is lost,
+// so there may have to be several.
+func wake(thread int, answers <-chan error) error {
+	for {
+		select {
+		case err := <-answers:
+			return err
+		case <-time.After(time.Millisecond):
+			_ = unix.Tgkill(os.Getpid(), thread, wakeSignal)
+		}
+	}
 }
 
 // next answers one call. Whatever keeps it from an MPTCP socket, MPTCP switched

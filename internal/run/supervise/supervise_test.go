@@ -6,8 +6,10 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 	"unsafe"
 
 	"go.uber.org/goleak"
@@ -129,6 +131,38 @@ func TestKernels(t *testing.T) {
 			t.Errorf("%s: answers took two steps: %v", c.name, s.twoSteps)
 		}
 	}
+}
+
+// TestWoken: what ends the wait for the last call ends nothing while there is a program.
+func TestWoken(t *testing.T) {
+	needSeccomp(t)
+	s, err := New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	quit, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-quit:
+				return
+			case <-time.After(100 * time.Microsecond):
+			}
+			threads, _ := os.ReadDir("/proc/self/task")
+			for _, thread := range threads {
+				tid, _ := strconv.Atoi(thread.Name())
+				_ = unix.Tgkill(os.Getpid(), tid, wakeSignal)
+			}
+		}
+	}()
+	for range 20 {
+		if found := serve(t, s, true); found != "262 false false\n262 true false\n262 false true\n" {
+			t.Errorf("%q", found)
+		}
+	}
+	close(quit)
+	<-done
 }
 
 // TestOthersKeepTCP: what is not the supervisor's own gets no socket of it.
