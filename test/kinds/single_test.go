@@ -59,7 +59,8 @@ func TestPPP(t *testing.T) {
 			if out, err := n.Client.TryIP("-4 -o addr show dev ppp0"); err != nil || !strings.Contains(out, local+" peer "+remote+"/32") {
 				return errors.Join(err, errors.New("no address on ppp0: "+out+p.Log()))
 			}
-			return n.Client.Ping(remote, "")
+			// It has its address before it is up, and the router has the other end's by every link.
+			return n.Client.Ping(remote, "ppp0")
 		})
 		n.Client.IP("route add default dev ppp0 metric 300")
 		return p
