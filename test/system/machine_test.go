@@ -1,6 +1,7 @@
 package system
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -51,6 +52,9 @@ func bootWith(n *lab.Net, unified string) *machine {
 	m := &machine{t: t, host: n.Client, name: "sfl-" + n.ID, root: overlay(n.Lab), console: filepath.Join(n.TempDir(), "console")}
 	m.strip()
 	m.groups, m.unified = cgroups(t, m.name)
+	if os.Getenv(rootEnv) != "" && unified == "" {
+		unified = "1" // newer ones know nothing else
+	}
 	if unified != "" {
 		m.unified = unified
 	}
@@ -135,7 +139,10 @@ func (m *machine) reboot() {
 	m.start()
 }
 
-// overlay is a writable view of this system's root, in memory.
+// rootEnv names the root of another Debian than this one, with another systemd: docs/managers.md has how one is made.
+const rootEnv = "SUBFLOW_ROOT"
+
+// overlay is a writable view of this system's root, or of the other one, in memory.
 func overlay(l *lab.Lab) string {
 	l.T.Helper()
 	dir := l.TempDir()
@@ -151,7 +158,8 @@ func overlay(l *lab.Lab) string {
 		_ = unix.Unmount(dir, unix.MNT_DETACH)
 	})
 	if err == nil {
-		err = unix.Mount("overlay", root, "overlay", 0, fmt.Sprintf("lowerdir=/,upperdir=%s/upper,workdir=%s/work", dir, dir))
+		lower := cmp.Or(os.Getenv(rootEnv), "/")
+		err = unix.Mount("overlay", root, "overlay", 0, fmt.Sprintf("lowerdir=%s,upperdir=%s/upper,workdir=%s/work", lower, dir, dir))
 	}
 	if err != nil {
 		l.T.Fatalf("mount an overlay over the root: %v", err)
