@@ -44,7 +44,13 @@ Exit status: the program's own; 125 run itself failed; 126 COMMAND cannot be
 executed; 127 it is not there.`,
 		Example: `  subflowctl run -- curl -O https://example.org/file
   subflowctl run iperf3 -s`,
-		RunE: func(_ *cobra.Command, args []string) error { return a.run(args, name, quiet) },
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var argv0 *string
+			if cmd.Flags().Changed("argv0") {
+				argv0 = &name // which may be empty
+			}
+			return a.run(args, argv0, quiet)
+		},
 	}
 	cmd.Flags().SetInterspersed(false) // what follows COMMAND is its own
 	cmd.Flags().BoolVarP(&quiet, "quiet", "q", false, "no warning when the program will use plain TCP")
@@ -55,13 +61,13 @@ executed; 127 it is not there.`,
 	return cmd
 }
 
-func (a *app) run(args []string, name string, quiet bool) error {
+func (a *app) run(args []string, argv0 *string, quiet bool) error {
 	if len(args) == 0 {
 		return &exitError{code: exitRunFailed, err: errors.New("run wants a command"), remedy: "see subflowctl help run"}
 	}
 	p := run.Program{Args: slices.Clone(args), Env: a.environ}
-	if name != "" {
-		p.Args[0] = name
+	if argv0 != nil {
+		p.Args[0] = *argv0
 	}
 	if !quiet {
 		p.Warn = func(err error) { fmt.Fprintf(a.stderr, "subflowctl: %s\n", clean(err.Error())) }

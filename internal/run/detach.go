@@ -51,8 +51,9 @@ func prepare(p Program) (*waiting, error) {
 	w := &waiting{program: program, socket: pair[0]}
 	err = detach(pair[1], strconv.Itoa(os.Getpid()), filepath.Base(p.Args[0]))
 	unix.Close(pair[1])
-	if err == nil {
-		err = w.ready()
+	// A stage that fails says why, unless it had no time for that.
+	if said := w.ready(); err == nil || !errors.Is(said, errEnded) {
+		err = said
 	}
 	if err != nil {
 		w.dismiss()
@@ -87,6 +88,8 @@ func (w *waiting) hand(l listener) error {
 	return err
 }
 
+var errEnded = errors.New("hear from the supervisor: it has ended")
+
 func (w *waiting) receive() (string, error) {
 	b := make([]byte, 512)
 	for {
@@ -96,7 +99,7 @@ func (w *waiting) receive() (string, error) {
 		case err != nil:
 			return "", fmt.Errorf("hear from the supervisor: %w", err)
 		case n == 0:
-			return "", errors.New("hear from the supervisor: it has ended")
+			return "", errEnded
 		default:
 			return string(b[1:n]), nil
 		}
@@ -118,7 +121,8 @@ func detach(socket int, about ...string) error {
 		}
 	}
 	if err == nil && status != 0 {
-		err = fmt.Errorf("its first stage ended with status %#x", int(status))
+		// Go's runtime ends a program that gets no thread or memory.
+		err = fmt.Errorf("its first stage ended with status %#x: what may this user have of processes and memory? ulimit -a", int(status))
 	}
 	return err
 }
@@ -151,10 +155,12 @@ func Supervisor(args []string) int {
 	}
 	switch args[0] {
 	case stageDetach:
-		if keepFiles() != nil {
-			return 1
+		err := keepFiles()
+		if err == nil {
+			_, err = start(stageServe, channel, args[1:])
 		}
-		if _, err := start(stageServe, channel, args[1:]); err != nil {
+		if err != nil {
+			_, _ = unix.Write(channel, append([]byte{0}, err.Error()...))
 			return 1
 		}
 		return 0

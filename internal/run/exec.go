@@ -38,11 +38,17 @@ func Look(command string, env []string) (string, error) {
 			found = err
 		}
 	}
+	if command == "" {
+		command = `""`
+	}
 	return "", fmt.Errorf("find %s: %w", command, found)
 }
 
 func candidates(command string, env []string) []string {
-	if strings.Contains(command, "/") {
+	switch {
+	case command == "": // PATH would make directories of it
+		return nil
+	case strings.Contains(command, "/"):
 		return []string{command}
 	}
 	path := "/bin:/usr/bin" // confstr(3), _CS_PATH

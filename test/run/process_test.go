@@ -157,6 +157,8 @@ func TestExitStatus(t *testing.T) {
 		{[]string{"./nonesuch"}, 127, "subflowctl: find ./nonesuch: no such file or directory\n"},
 		{[]string{"/etc/passwd"}, 126, "subflowctl: find /etc/passwd: permission denied\n"},
 		{[]string{"/etc"}, 126, "subflowctl: find /etc: permission denied\n"},
+		{[]string{"--", ""}, 127, "subflowctl: find \"\": no such file or directory\n"},
+		{[]string{"--argv0=", "sh", "-c", `test "$(tr "\\0" x </proc/$$/cmdline | head -c 3)" = x-c`}, 0, ""},
 		{nil, 125, "subflowctl: run wants a command\nsubflowctl: see subflowctl help run\n"},
 		{[]string{"--nonesuch", "true"}, 125, "subflowctl: unknown flag: --nonesuch\nsubflowctl: see subflowctl help run\n"},
 	} {

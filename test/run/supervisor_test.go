@@ -143,6 +143,29 @@ func TestWaitForAnyChild(t *testing.T) {
 	}
 }
 
+// TestStageSaysWhyItFails: what is told to the user of run is what keeps the supervisor from starting.
+func TestStageSaysWhyItFails(t *testing.T) {
+	t.Parallel()
+	h := host(t)
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_SEQPACKET|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := h.Command("sh", "-c", "ulimit -n 5; exec "+ctl(t)+" run-supervisor detach 1 name")
+	own, stages := os.NewFile(uintptr(pair[0]), "own end"), os.NewFile(uintptr(pair[1]), "the stage's")
+	cmd.ExtraFiles = []*os.File{stages}
+	defer own.Close()
+	r := finish(h, cmd)
+	stages.Close()
+	if r.code != 1 || r.errs != "" {
+		t.Errorf("%v %q", r.state, r.errs)
+	}
+	said := make([]byte, 512)
+	if n, err := own.Read(said); err != nil || string(said[:n]) != "\x00open /proc/self/fd: too many open files" {
+		t.Errorf("%q %v", said[:n], err)
+	}
+}
+
 // TestNested: the second run finds the first one's filter, also where there is nothing to see of it.
 func TestNested(t *testing.T) {
 	t.Parallel()
