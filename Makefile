@@ -96,8 +96,9 @@ race: deps ## the race detector under the tests and under the daemon that they s
 	CGO_ENABLED=1 SUBFLOW_RACE=1 $(GO) test -race -count=1 -p 2 -parallel 4 -timeout 60m $(TEST_ARGS) ./internal/... ./pkg/... ./cmd/... ./test/lab ./test/pm_nl_ctl ./test/integration ./test/chaos
 
 .PHONY: soak
-soak: deps ## chaos by the hundred seeds, kills at every request, fights, flaps and storms: docs/CHAOS.md; and test-kernel
+soak: deps ## chaos by the hundred seeds, kills at every request, fights, flaps and storms: docs/CHAOS.md; a release's packages; and test-kernel
 	$(GO) test -count=1 -tags soak -parallel 3 -timeout 90m $(TEST_ARGS) ./test/chaos
+	$(GO) test -count=1 -tags soak -timeout 60m -run TestEveryArchitecture ./test/system
 	$(MAKE) test-kernel
 
 .PHONY: test-kernel

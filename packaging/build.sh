@@ -9,11 +9,12 @@ dist=$1
 export VERSION SOURCE_DATE_EPOCH
 GO=${GO:-go}
 
-# binaries ARCH: both programs for one architecture.
+# binaries ARCH: both programs for one architecture. MIPS routers have no floating point unit, and their kernels often
+# emulate none.
 binaries() {
 	local arch=$1 goarch=$1
 	if [[ $arch == armv7 ]]; then goarch=arm; fi
-	CGO_ENABLED=0 GOOS=linux GOARCH=$goarch GOARM=7 "$GO" build -trimpath -buildvcs=false -tags "$TAGS" -ldflags "$LDFLAGS" \
+	CGO_ENABLED=0 GOOS=linux GOARCH=$goarch GOARM=7 GOMIPS=softfloat "$GO" build -trimpath -buildvcs=false -tags "$TAGS" -ldflags "$LDFLAGS" \
 		-o "$dist/bin/$arch/" ./cmd/subflowd ./cmd/subflowctl
 }
 

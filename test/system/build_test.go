@@ -23,6 +23,9 @@ const (
 	newer = "0.2"
 )
 
+// kinds are all packages that are built.
+const kinds = "deb rpm archlinux apk"
+
 // epoch is the time that is written into them.
 const epoch = "1700000000"
 
@@ -57,7 +60,7 @@ func packages(t *testing.T) string {
 		if built.err = os.Chmod(built.dir, 0o755); built.err != nil {
 			return
 		}
-		if built.err = buildPackages("../..", built.dir, older, "deb rpm archlinux apk", arch); built.err == nil {
+		if built.err = buildPackages("../..", built.dir, older, kinds, arch); built.err == nil {
 			built.err = buildPackages("../..", built.dir, newer, "deb rpm", arch)
 		}
 	})
