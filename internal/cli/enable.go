@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os/signal"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -43,7 +45,12 @@ Exit status: 0 done; 1 the unit is left as it is; 4 no permission.`,
 		})
 	cmd.Flags().BoolVar(&preview, "dry-run", false, "print the drop-in, and change nothing")
 	cmd.Flags().BoolVar(&now, "now", false, "restart the unit if it runs")
-	cmd.MarkFlagsMutuallyExclusive("dry-run", "now")
+	cmd.PreRunE = func(*cobra.Command, []string) error {
+		if preview && now {
+			return errors.New("--dry-run changes nothing that --now could restart for")
+		}
+		return nil
+	}
 	return cmd
 }
 
@@ -53,15 +60,15 @@ func (a *app) disableCommand() *cobra.Command {
 		`Removes the drop-in that enable has made. The unit keeps running as it is until
 it is restarted.`,
 		func(ctx context.Context, bus *unit.Bus, c unit.Changer, name string) error {
-			there, err := c.Disable(ctx, name)
+			file, err := c.Disable(ctx, name)
 			if err != nil {
 				return err
 			}
-			if !there {
+			if file == "" {
 				fmt.Fprintf(&a.out, "%s was not enabled\n", name)
 				return nil
 			}
-			fmt.Fprintf(&a.out, "removed %s\n", unit.Path(name))
+			fmt.Fprintf(&a.out, "removed %s\n", file)
 			return a.restart(ctx, bus, name, now)
 		})
 	cmd.Flags().BoolVar(&now, "now", false, "restart the unit if it runs")
@@ -79,7 +86,12 @@ func (a *app) restart(ctx context.Context, bus *unit.Bus, name string, now bool)
 // unitCommand makes a command about one unit.
 func (a *app) unitCommand(use, short, long string, run func(context.Context, *unit.Bus, unit.Changer, string) error) *cobra.Command {
 	cmd := command(use, short, long, nil)
-	cmd.Args = cobra.ExactArgs(1)
+	cmd.Args = func(_ *cobra.Command, args []string) error {
+		if len(args) != 1 {
+			return fmt.Errorf("%s wants one unit, and there are %d", cmd.Name(), len(args))
+		}
+		return nil
+	}
 	cmd.RunE = func(_ *cobra.Command, args []string) error {
 		name, err := unit.Name(args[0])
 		if err != nil {
@@ -89,6 +101,8 @@ func (a *app) unitCommand(use, short, long string, run func(context.Context, *un
 		switch {
 		case err == nil:
 			return nil
+		case errors.Is(err, unit.ErrNoSystemd):
+			return &exitError{code: ExitNo, err: err, remedy: "have whatever starts the service start it by run: subflowctl help run"}
 		case errors.Is(err, fs.ErrPermission):
 			return &exitError{code: ExitPermission, err: err, remedy: "try again as root"}
 		}
@@ -104,6 +118,9 @@ func (a *app) withBus(f func(context.Context, *unit.Bus, unit.Changer) error) er
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), changeTimeout)
 	defer cancel()
+	// Whoever interrupts a change finds what was there before.
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
 	bus, err := unit.Dial(ctx)
 	if err != nil {
 		return err

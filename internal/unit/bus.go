@@ -2,7 +2,11 @@ package unit
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"math"
+	"os"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -10,19 +14,37 @@ import (
 )
 
 // Bus is systemd.
-type Bus struct{ conn *dbus.Conn }
+type Bus struct {
+	conn *dbus.Conn
+	end  context.CancelFunc
+}
+
+// ErrNoSystemd says that this system was not started by systemd.
+var ErrNoSystemd = errors.New("it does not run here")
 
 // Dial connects to systemd, by the system bus or directly.
 func Dial(ctx context.Context) (*Bus, error) {
-	conn, err := dbus.NewWithContext(ctx)
+	if _, err := os.Stat("/run/systemd/system"); errors.Is(err, os.ErrNotExist) { // sd_booted(3)
+		return nil, fmt.Errorf("reach systemd: %w", ErrNoSystemd)
+	}
+	// The library closes the connection with its context, and then nothing could
+	// be put back when ctx has ended.
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	reached := context.AfterFunc(ctx, end)
+	conn, err := dbus.NewWithContext(life)
+	reached()
 	if err != nil {
+		end()
 		return nil, fmt.Errorf("reach systemd: %w", err)
 	}
-	return &Bus{conn}, nil
+	return &Bus{conn, end}, nil
 }
 
 // Close ends the connection.
-func (b *Bus) Close() { b.conn.Close() }
+func (b *Bus) Close() {
+	b.conn.Close()
+	b.end()
+}
 
 // Read returns a unit as it is loaded now.
 func (b *Bus) Read(ctx context.Context, name string) (Unit, error) {
@@ -62,7 +84,17 @@ func (u *Unit) service(p map[string]any) {
 	u.AmbientCapabilities, _ = p["AmbientCapabilities"].(uint64)
 	u.CapabilityBoundingSet, _ = p["CapabilityBoundingSet"].(uint64)
 	u.NoExecPaths, _ = p["NoExecPaths"].([]string)
-	u.AddressSpace, _ = p["LimitAS"].(uint64)
+	u.AddressSpace, u.Processes, u.Tasks = limit(p, "LimitAS"), limit(p, "LimitNPROC"), limit(p, "TasksMax")
+	hidden, _ := p["InaccessiblePaths"].([]string)
+	u.Hidden = slices.Clone(hidden)
+	for _, t := range rows(p, "TemporaryFileSystem") {
+		u.Hidden = append(u.Hidden, at[string](t, 0))
+	}
+	for _, name := range []string{"BindPaths", "BindReadOnlyPaths"} {
+		for _, b := range rows(p, name) {
+			u.Shown = append(u.Shown, at[string](b, 1))
+		}
+	}
 	// Both come with whether a failure to apply them is ignored.
 	u.SELinuxContext, u.AppArmor = optional(p, "SELinuxContext"), optional(p, "AppArmorProfile")
 	if f, ok := p["SystemCallFilter"].([]any); ok {
@@ -116,6 +148,15 @@ func (b *Bus) Restart(ctx context.Context, name string) error {
 func text(p map[string]any, name string) string {
 	s, _ := p[name].(string)
 	return s
+}
+
+// limit is a number of which the largest is none, as is one that systemd does
+// not tell.
+func limit(p map[string]any, name string) uint64 {
+	if n, ok := p[name].(uint64); ok {
+		return n
+	}
+	return math.MaxUint64
 }
 
 func optional(p map[string]any, name string) string {

@@ -1,6 +1,7 @@
 package unit
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -17,6 +19,9 @@ type systemd interface {
 	Read(ctx context.Context, name string) (Unit, error)
 	Reload(ctx context.Context) error
 }
+
+// restoreTimeout is for systemd to read all of its files again.
+const restoreTimeout = time.Minute
 
 // Changer enables and disables units.
 type Changer struct {
@@ -46,9 +51,9 @@ func (c Changer) Enable(ctx context.Context, name string) (_ string, err error) 
 		return "", err
 	}
 	file := c.Path(u.Name)
-	before, err := os.ReadFile(file)
+	before, err := readOwn(file)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return "", fmt.Errorf("read drop-in: %w", err)
+		return "", err
 	}
 	defer func() {
 		if err != nil {
@@ -100,8 +105,24 @@ func (c Changer) verify(ctx context.Context, before Unit) error {
 	return nil
 }
 
-// restore puts the drop-in back that was there, or none.
+// readOwn reads a drop-in that enable has made. Another one of that name is
+// left alone.
+func readOwn(file string) ([]byte, error) {
+	text, err := os.ReadFile(file)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("read drop-in: %w", err)
+	case !bytes.HasPrefix(text, []byte(mark)):
+		return nil, fmt.Errorf("%s was not made by subflowctl enable: it stays as it is", file)
+	}
+	return text, nil
+}
+
+// restore puts the drop-in back that was there, or none, also when ctx has
+// ended: that may be what went wrong.
 func (c Changer) restore(ctx context.Context, file string, before []byte) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), restoreTimeout)
+	defer cancel()
 	now, err := os.ReadFile(file)
 	if err == nil == (before != nil) && string(now) == string(before) {
 		return nil
@@ -114,20 +135,24 @@ func (c Changer) restore(ctx context.Context, file string, before []byte) error 
 	return errors.Join(err, c.Systemd.Reload(ctx))
 }
 
-// Disable removes the drop-in of a unit, loaded or not, and tells whether there
-// was one.
-func (c Changer) Disable(ctx context.Context, name string) (bool, error) {
+// Disable removes the drop-in of a unit, loaded or not, and returns its path, or
+// "" where there was none.
+func (c Changer) Disable(ctx context.Context, name string) (string, error) {
 	if u, err := c.Systemd.Read(ctx, name); err == nil {
 		name = u.Name // of an alias
 	}
-	err := remove(c.Path(name))
+	file := c.Path(name)
+	_, err := readOwn(file)
 	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
+		return "", nil
+	}
+	if err == nil {
+		err = remove(file)
 	}
 	if err != nil {
-		return false, err
+		return "", err
 	}
-	return true, c.Systemd.Reload(ctx)
+	return file, c.Systemd.Reload(ctx)
 }
 
 // write replaces a file in one step.

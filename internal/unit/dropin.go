@@ -22,7 +22,11 @@ var needed = []string{
 	"setsid", "sigaltstack", "socket", "socketpair", "tgkill", "wait4", "write",
 }
 
-const head = "# Made by `subflowctl enable %[1]s`, taken away by `subflowctl disable %[1]s`.\n"
+// Each drop-in begins with mark.
+const (
+	mark = "# Made by `subflowctl enable "
+	head = mark + "%[1]s`, taken away by `subflowctl disable %[1]s`.\n"
+)
 
 // DropIn returns the text of the unit's drop-in, or a *Refusal.
 func DropIn(u Unit, h Host) (string, error) {

@@ -22,6 +22,10 @@ func (r *Refusal) Error() string { return r.Name + " is left as it is: " + r.Rea
 // starts with 1.5 GiB and not with 1.2 (64 bit).
 const minAddressSpace = 2 << 30
 
+// minProcesses is what the start takes of processes and threads (some 25) and
+// the supervisor keeps (6), and some more for the program.
+const minProcesses = 64
+
 // firstMPTCP is the version of systemd that knows SocketProtocol=mptcp.
 const firstMPTCP = 257
 
@@ -77,6 +81,14 @@ func reasonOfService(u Unit, h Host) error {
 		return errors.New("its AppArmorProfile= would be that of subflowctl too, and is not made for it")
 	case u.AddressSpace < minAddressSpace:
 		return fmt.Errorf("its LimitAS= of %d MiB is too little for subflowctl to start in; what it uses is far less", u.AddressSpace>>20)
+	case u.Tasks < minProcesses:
+		return fmt.Errorf("its TasksMax= of %d is too little for run, its supervisor and the program together", u.Tasks)
+	case u.Processes < minProcesses && !u.root():
+		return fmt.Errorf("its LimitNPROC= of %d is too little for run, its supervisor and the program together", u.Processes)
+	case u.hides(h.Program):
+		return fmt.Errorf("it has %s out of its sight (InaccessiblePaths=, TemporaryFileSystem=)", h.Program)
+	case u.hides("/proc"):
+		return errors.New("it has /proc out of its sight, which run needs")
 	case h.Deaf:
 		return errors.New("in a container with control groups of version 1 systemd is not told when the last process of a unit has ended, and would wait for the supervisor until its timeout")
 	case !installed(h.Program):
@@ -114,8 +126,26 @@ func (u Unit) Promises(c Command) bool {
 		return false
 	}
 	const admin = uint64(1) << unix.CAP_SYS_ADMIN
-	root := u.User == "" || u.User == "root" || u.User == "0" || slices.Contains(c.Flags, "no-setuid")
+	root := u.root() || slices.Contains(c.Flags, "no-setuid")
 	return u.CapabilityBoundingSet&admin == 0 || !root && u.AmbientCapabilities&admin == 0
+}
+
+func (u Unit) root() bool { return slices.Contains([]string{"", "root", "0"}, u.User) }
+
+// hides tells whether the unit does not see a file that the host has.
+func (u Unit) hides(file string) bool {
+	deepest := func(dirs []string) int {
+		n := -1
+		for _, d := range dirs {
+			// A sign before the path says that it may be missing (systemd.exec(5)).
+			d = strings.TrimRight(strings.TrimLeft(d, "-+"), "/")
+			if file == d || strings.HasPrefix(file, d+"/") {
+				n = max(n, len(d))
+			}
+		}
+		return n
+	}
+	return deepest(u.Hidden) > deepest(u.Shown)
 }
 
 // installed tells whether services see the file: they may have no home

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -29,7 +30,9 @@ type Unit struct {
 	RootDirectory, RootImage string
 	SELinuxContext, AppArmor string // what the unit sets
 	NoExecPaths              []string
-	AddressSpace             uint64 // LimitAS=, in bytes; the largest number is no limit
+	AddressSpace             uint64   // LimitAS=, in bytes; the largest number is no limit
+	Processes, Tasks         uint64   // LimitNPROC= and TasksMax=, likewise
+	Hidden, Shown            []string // paths that are out of its sight, and those of them that are back by a bind mount
 	SystemCalls              SystemCalls
 
 	Listen   []Listen
@@ -73,10 +76,16 @@ func Path(name string) string {
 	return path.Join("/etc/systemd/system", name+".d", FileName)
 }
 
+// otherKinds are the suffixes of units that are started by no command.
+var otherKinds = []string{".target", ".timer", ".path", ".mount", ".automount", ".swap", ".slice", ".scope", ".device"}
+
 var validName = regexp.MustCompile(`^[A-Za-z0-9:_.\\-]+(@[A-Za-z0-9:_.\\-]*)?\.(service|socket)$`)
 
 // Name completes what a user calls a unit, as systemctl(1) does.
 func Name(s string) (string, error) {
+	if slices.Contains(otherKinds, path.Ext(s)) {
+		return "", fmt.Errorf("%s is neither a service nor a socket unit", s)
+	}
 	name := s
 	if !strings.HasSuffix(s, ".service") && !strings.HasSuffix(s, ".socket") {
 		name += ".service"

@@ -32,7 +32,7 @@ const everything = 1<<41 - 1
 
 // service is a unit of root with one command.
 func service(args ...string) Unit {
-	return Unit{Name: "a.service", Version: 252, Type: "simple", CapabilityBoundingSet: everything, AddressSpace: math.MaxUint64, Commands: []Command{{Path: args[0], Args: args}}}
+	return Unit{Name: "a.service", Version: 252, Type: "simple", CapabilityBoundingSet: everything, AddressSpace: math.MaxUint64, Processes: 4096, Tasks: math.MaxUint64, Commands: []Command{{Path: args[0], Args: args}}}
 }
 
 // lines are those of a drop-in that are no comments.
@@ -112,6 +112,13 @@ func TestRefusals(t *testing.T) {
 		{"a root directory of its own", func(u *Unit) { u.RootDirectory = "/srv" }},
 		{"a root directory of its own", func(u *Unit) { u.RootImage = "/srv.img" }},
 		{"its LimitAS= of 1024 MiB", func(u *Unit) { u.AddressSpace = 1 << 30 }},
+		{"its TasksMax= of 10 is too little", func(u *Unit) { u.Tasks = 10 }},
+		{"its LimitNPROC= of 10 is too little", func(u *Unit) { u.Processes, u.User = 10, "alice" }},
+		{"", func(u *Unit) { u.Processes = 10 }}, // which does not bind root
+		{"has /usr/bin/subflowctl out of its sight", func(u *Unit) { u.Hidden = []string{"-/usr/bin"} }},
+		{"has /usr/bin/subflowctl out of its sight", func(u *Unit) { u.Hidden, u.Shown = []string{"/"}, []string{"/usr/lib", "/proc"} }},
+		{"has /proc out of its sight", func(u *Unit) { u.Hidden, u.Shown = []string{"/"}, []string{"/usr"} }},
+		{"", func(u *Unit) { u.Hidden, u.Shown = []string{"/", "/usr/bin/sub"}, []string{"/usr/", "/proc"} }},
 		{"AppArmorProfile=", func(u *Unit) { u.AppArmor = "a" }},
 		{"SELinuxContext=", func(u *Unit) { u.SELinuxContext = "a" }},
 		{"/bin/labelled is httpd_exec_t, and subflowctl is bin_t", func(u *Unit) { u.Commands[0].Path = "/bin/labelled" }},
@@ -178,7 +185,7 @@ func TestOwn(t *testing.T) {
 func TestNames(t *testing.T) {
 	for s, want := range map[string]string{
 		"nginx": "nginx.service", "nginx.service": "nginx.service", "ssh.socket": "ssh.socket", "a@b": "a@b.service", `a\x2db`: `a\x2db.service`,
-		"": "", "a@": "", "a@.service": "", "../a": "", "a.timer/b": "", "a b": "",
+		"": "", "a@": "", "a@.service": "", "../a": "", "a.timer/b": "", "a b": "", "a.timer": "", "a.b": "a.b.service",
 	} {
 		if found, err := Name(s); found != want || (err == nil) != (want != "") {
 			t.Errorf("%q: %q, %v; wanted %q", s, found, err, want)
@@ -193,11 +200,19 @@ type fake struct {
 	later  bool // another drop-in has the last word
 	loaded Unit
 	broken error // of Reload
+
+	reloading func()
 }
 
 func (f *fake) Read(context.Context, string) (Unit, error) { return f.loaded, nil }
 
-func (f *fake) Reload(context.Context) error {
+func (f *fake) Reload(ctx context.Context) error {
+	if f.reloading != nil {
+		f.reloading()
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	f.loaded = f.vendor
 	f.loaded.Commands = slices.Clone(f.vendor.Commands)
 	if _, err := os.Stat(f.file); err == nil && !f.later {
@@ -242,14 +257,52 @@ func TestEnableAndDisable(t *testing.T) {
 	if text, _ := os.ReadFile(f.file); !strings.Contains(string(text), "/bin/a -y") {
 		t.Errorf("after an update: %s", text)
 	}
-	if there, err := c.Disable(t.Context(), "a.service"); !there || err != nil {
-		t.Errorf("%v, %v", there, err)
+	if file, err := c.Disable(t.Context(), "a.service"); file != f.file || err != nil {
+		t.Errorf("%q, %v", file, err)
 	}
 	if _, err := os.Stat(filepath.Dir(f.file)); err == nil {
 		t.Error("the directory is still there")
 	}
-	if there, err := c.Disable(t.Context(), "a.service"); there || err != nil {
-		t.Errorf("a second time: %v, %v", there, err)
+	if file, err := c.Disable(t.Context(), "a.service"); file != "" || err != nil {
+		t.Errorf("a second time: %q, %v", file, err)
+	}
+}
+
+// TestFileOfAnother: a drop-in of that name which somebody else has made stays.
+func TestFileOfAnother(t *testing.T) {
+	f, c := changer(t)
+	const text = "[Service]\nEnvironment=A=1\n"
+	if err := write(f.file, []byte(text)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Enable(t.Context(), "a.service"); err == nil {
+		t.Error("enabled")
+	}
+	if _, err := c.Disable(t.Context(), "a.service"); err == nil {
+		t.Error("disabled")
+	}
+	if found, err := os.ReadFile(f.file); string(found) != text {
+		t.Errorf("%q, %v", found, err)
+	}
+}
+
+// TestInterrupted: a change that ends in the middle leaves the drop-in that was there, and systemd has read it.
+func TestInterrupted(t *testing.T) {
+	f, c := changer(t)
+	if _, err := c.Enable(t.Context(), "a.service"); err != nil {
+		t.Fatal(err)
+	}
+	before, _ := os.ReadFile(f.file)
+	ctx, interrupt := context.WithCancel(t.Context())
+	f.reloading = interrupt
+	if _, err := c.Enable(ctx, "a.service"); !errors.Is(err, context.Canceled) {
+		t.Errorf("%v", err)
+	}
+	if after, err := os.ReadFile(f.file); string(after) != string(before) {
+		t.Errorf("%q, %v", after, err)
+	}
+	if _, wrapped := own(f.loaded.Commands[0]); !wrapped {
+		t.Error("systemd has not read it")
 	}
 }
 
