@@ -14,6 +14,8 @@ import (
 	"io"
 	"strings"
 
+	"github.com/spf13/cobra"
+
 	"github.com/subflowd/subflowd/internal/run"
 )
 
@@ -63,23 +65,27 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer, env []string
 	}
 	root := a.root()
 	root.SetArgs(args)
-	err := root.Execute()
+	command, err := root.ExecuteC()
 	// A command that fails may have an answer all the same.
 	if _, werr := stdout.Write(a.out.Bytes()); werr != nil && err == nil {
 		err = &exitError{code: ExitNo, err: fmt.Errorf("write the output: %w", werr)}
 	}
-	return a.report(err)
+	return a.report(command, err)
 }
 
-// report writes the error, if any, and returns the exit code. An error that no
-// command made is cobra's own: a mistake in the arguments.
-func (a *app) report(err error) int {
+// report writes the error of a command, if any, and returns the exit code. An
+// error that no command made is cobra's own: a mistake in the arguments.
+func (a *app) report(command *cobra.Command, err error) int {
 	if err == nil {
 		return ExitDone
 	}
 	var e *exitError
 	if !errors.As(err, &e) {
-		e = &exitError{code: ExitUsage, err: err, remedy: "see subflowctl help"}
+		e = &exitError{code: ExitUsage, err: err}
+	}
+	if e.code == ExitUsage && e.remedy == "" {
+		name := strings.TrimPrefix(command.CommandPath(), command.Root().Name())
+		e.remedy = "see subflowctl help" + name
 	}
 	for line := range strings.Lines(strings.TrimSpace(e.err.Error()) + "\n" + e.remedy) {
 		if line = strings.TrimSpace(line); line != "" {

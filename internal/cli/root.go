@@ -97,7 +97,8 @@ func helpCommand() *cobra.Command {
 
 func unknownCommand(root *cobra.Command, name string) error {
 	text := fmt.Sprintf("unknown command %q", name)
-	root.SuggestionsMinimumDistance = 2
+	// Two letters of three make another word.
+	root.SuggestionsMinimumDistance = min(2, len(name)/3)
 	if like := root.SuggestionsFor(name); len(like) > 0 {
 		text += ", did you mean " + strings.Join(like, " or ") + "?"
 	}
@@ -109,7 +110,7 @@ func unknownCommand(root *cobra.Command, name string) error {
 func command(use, short, long string, run func() error) *cobra.Command {
 	return &cobra.Command{
 		Use: use, Short: short, Long: long,
-		Args:              cobra.NoArgs,
+		Args:              noArguments,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(*cobra.Command, []string) error {
 			err := run()
@@ -120,6 +121,13 @@ func command(use, short, long string, run func() error) *cobra.Command {
 			return err
 		},
 	}
+}
+
+func noArguments(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("%s takes no argument, and %q is one", cmd.Name(), args[0])
+	}
+	return nil
 }
 
 // printJSON prints a document, or the daemon's own bytes: what it says and

@@ -37,9 +37,4 @@ func (a *app) versionCommand() *cobra.Command {
 	})
 }
 
-func versionText(v status.Version) string {
-	if v.Commit == "" {
-		return clean(v.Version)
-	}
-	return clean(fmt.Sprintf("%s (%.12s)", v.Version, v.Commit))
-}
+func versionText(v status.Version) string { return clean(version.Text(v.Version, v.Commit)) }

@@ -36,19 +36,21 @@ func Commit() string {
 }
 
 // String is the line behind --version: "v0.3.0 (1a2b3c4d5e6f)".
-func String() string {
-	c := Commit()
-	if c == "" {
-		return Version()
+func String() string { return Text(Version(), Commit()) }
+
+// Text is a version with the first digits of its commit, "" being none, and "-dirty" where that says so.
+func Text(version, commit string) string {
+	if commit == "" {
+		return version
 	}
-	hash, dirty, _ := strings.Cut(c, "-")
+	hash, dirty, _ := strings.Cut(commit, "-")
 	if len(hash) > 12 {
 		hash = hash[:12]
 	}
 	if dirty != "" {
 		hash += "-" + dirty
 	}
-	return Version() + " (" + hash + ")"
+	return version + " (" + hash + ")"
 }
 
 func moduleVersion(info *debug.BuildInfo) string {
