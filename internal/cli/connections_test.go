@@ -16,32 +16,6 @@ import (
 	"github.com/subflowd/subflowd/pkg/status"
 )
 
-// golden compares a text with a file of testdata, and wants it 80 columns wide.
-func golden(t *testing.T, file, found string) {
-	t.Helper()
-	file = filepath.Join("testdata", file)
-	if *update {
-		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(file, []byte(found), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), found); diff != "" {
-		t.Errorf("%s (- wanted, + found; -update writes it)\n%s", file, diff)
-	}
-	for line := range strings.Lines(found) {
-		if n := utf8.RuneCountInString(strings.TrimRight(line, "\n")); n > width {
-			t.Errorf("%d columns: %s", n, line)
-		}
-	}
-}
-
 // looks are the documents that internal/observe makes of the samples of its tests.
 func looks(t *testing.T) map[string]*status.Connections {
 	t.Helper()

@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -38,24 +37,7 @@ func explanations(t *testing.T) map[string]*status.Explanation {
 func TestExplanationText(t *testing.T) {
 	for name, e := range explanations(t) {
 		found := explanationText(e, false)
-		file := filepath.Join("testdata", "explain", name+".txt")
-		if *update {
-			if err := os.WriteFile(file, []byte(found), 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		want, err := os.ReadFile(file)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(string(want), found); diff != "" {
-			t.Errorf("%s (- wanted, + found; -update writes it)\n%s", file, diff)
-		}
-		for _, line := range strings.Split(found, "\n") {
-			if n := utf8.RuneCountInString(line); n > width {
-				t.Errorf("%s: %d columns: %s", name, n, line)
-			}
-		}
+		golden(t, "explain/"+name+".txt", found)
 		if diff := cmp.Diff(found, sgr.ReplaceAllString(explanationText(e, true), "")); diff != "" {
 			t.Errorf("%s: colours change letters: %s", name, diff)
 		}
@@ -65,7 +47,7 @@ func TestExplanationText(t *testing.T) {
 // TestExplanationOfAnything keeps to the width whatever the document holds.
 func TestExplanationOfAnything(t *testing.T) {
 	long := strings.Repeat("x", 300) + "\x1b[31m"
-	for name, e := range explanations(t) {
+	for _, e := range explanations(t) {
 		e.What = long
 		for i := range e.Links {
 			e.Links[i].Link, e.Links[i].Driver = long, long
@@ -79,10 +61,6 @@ func TestExplanationOfAnything(t *testing.T) {
 		for i := range e.Destination {
 			e.Destination[i].From, e.Destination[i].Found = long, long
 		}
-		for _, line := range strings.Split(explanationText(e, false), "\n") {
-			if n := utf8.RuneCountInString(line); n > width || strings.Contains(line, "\x1b") {
-				t.Errorf("%s: %d columns: %q", name, n, line)
-			}
-		}
+		narrow(t, explanationText(e, false))
 	}
 }

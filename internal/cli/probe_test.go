@@ -1,13 +1,7 @@
 package cli
 
 import (
-	"os"
-	"path/filepath"
-	"strings"
 	"testing"
-	"unicode/utf8"
-
-	"github.com/google/go-cmp/cmp"
 
 	"github.com/subflowd/subflowd/pkg/status"
 )
@@ -37,23 +31,5 @@ func TestProbeText(t *testing.T) {
 			},
 		},
 	}
-	found := probeText(&r, false)
-	file := filepath.Join("testdata", "probe.txt")
-	if *update {
-		if err := os.WriteFile(file, []byte(found), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), found); diff != "" {
-		t.Errorf("%s (- wanted, + found; -update writes it)\n%s", file, diff)
-	}
-	for _, line := range strings.Split(found, "\n") {
-		if n := utf8.RuneCountInString(line); n > width {
-			t.Errorf("%d columns: %s", n, line)
-		}
-	}
+	golden(t, "probe.txt", probeText(&r, false))
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/subflowd/subflowd/internal/observe"
 	"github.com/subflowd/subflowd/pkg/status"
@@ -21,7 +20,7 @@ func (t *statusPage) paths() {
 	}
 	c := columns{link: len("LINK"), state: len("STATE"), metric: len("METRIC"), table: len("TABLE")}
 	for _, p := range t.doc.Paths {
-		c.link = max(c.link, utf8.RuneCountInString(clean(p.Link)))
+		c.link = max(c.link, displayed(clean(p.Link)))
 		c.state = max(c.state, len(stateWords(p)))
 		c.metric = max(c.metric, len(number(p.Metric)))
 		c.table = max(c.table, len(number(p.Table)))
@@ -39,7 +38,7 @@ func (t *statusPage) path(p status.Path, c columns) {
 	state := fit(stateWords(p), c.state)
 	back := "  " + left(number(p.Metric), c.metric) + "  " + left(number(p.Table), c.table) + "  "
 	gateway := gatewayText(p)
-	if len(front)+len(state)+len(back)+len(gateway) > width {
+	if displayed(front+state+back+gateway) > width {
 		t.line(front + t.paint(pathColours[p.State], state) + back)
 		t.label(4, "via", 0, plain, gateway)
 	} else {

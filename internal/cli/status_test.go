@@ -2,21 +2,17 @@ package cli
 
 import (
 	"encoding/json"
-	"flag"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
 	"testing"
-	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/subflowd/subflowd/pkg/status"
 )
-
-var update = flag.Bool("update", false, "write the texts that are found to testdata")
 
 // documents are those that internal/control makes of the views of its tests.
 func documents(t *testing.T) map[string]*status.Document {
@@ -57,25 +53,7 @@ func TestStatusText(t *testing.T) {
 	docs["traffic"] = carrying(documents(t)["laptop"])
 	for name, d := range docs {
 		t.Run(name, func(t *testing.T) {
-			found := statusText(d, false)
-			file := filepath.Join("testdata", "status", name+".txt")
-			if *update {
-				if err := os.WriteFile(file, []byte(found), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			want, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if diff := cmp.Diff(string(want), found); diff != "" {
-				t.Errorf("%s (- wanted, + found; -update writes it)\n%s", file, diff)
-			}
-			for _, line := range strings.Split(found, "\n") {
-				if n := utf8.RuneCountInString(line); n > width {
-					t.Errorf("%d columns: %s", n, line)
-				}
-			}
+			golden(t, "status/"+name+".txt", statusText(d, false))
 		})
 	}
 }
@@ -110,14 +88,9 @@ func TestStatusOfHugeHosts(t *testing.T) {
 	}
 	d.Daemon.Version, d.Paths[0].Link = long, long
 	text := statusText(d, false)
-	lines := strings.Split(text, "\n")
-	for _, line := range lines {
-		if n := utf8.RuneCountInString(line); n > width {
-			t.Errorf("%d columns: %s", n, line)
-		}
-	}
-	if len(lines) > 150 {
-		t.Errorf("%d lines", len(lines))
+	narrow(t, text)
+	if n := strings.Count(text, "\n"); n > 150 {
+		t.Errorf("%d lines", n)
 	}
 }
 
@@ -134,9 +107,34 @@ func TestWrap(t *testing.T) {
 		{"one two three", 8, []string{"one two", "three"}},
 		{"abcdefghijkl m", 8, []string{"abcdefgh", "ijkl m"}},
 		{"é abcdefghijkl", 8, []string{"é", "abcdefgh", "ijkl"}},
+		{"e\u0301 網路介面卡 b", 8, []string{"e\u0301", "網路介面", "卡 b"}},
+		{"a網路介面卡", 8, []string{"a網路介", "面卡"}},
 	} {
 		if diff := cmp.Diff(c.want, wrap(c.text, c.w)); diff != "" {
 			t.Errorf("%q: %s", c.text, diff)
+		}
+	}
+}
+
+// TestFit: characters of East Asia have two columns, and marks above others none.
+func TestFit(t *testing.T) {
+	for _, c := range []struct {
+		text string
+		w    int
+		want string
+	}{
+		{"ab", 4, "ab  "},
+		{"abcde", 4, "abc~"},
+		{"網路", 4, "網路"},
+		{"網路", 5, "網路 "},
+		{"網路介", 5, "網路~"},
+		{"網路介", 4, "網~ "},
+		{"e\u0301e", 3, "e\u0301e "},
+		{"ｱﾊﾟ", 3, "ｱﾊﾟ"}, // half width
+		{"🌐 x", 4, "🌐 x"},
+	} {
+		if found := fit(c.text, c.w); found != c.want {
+			t.Errorf("%q in %d: %q, wanted %q", c.text, c.w, found, c.want)
 		}
 	}
 }

@@ -70,12 +70,12 @@ func (p *page) head(s string) {
 // first begin below the text.
 func (p *page) label(indent int, word string, pad int, c colour, text string) {
 	word = clean(word)
-	if most := width - indent - 12; utf8.RuneCountInString(word) > most {
+	if most := width - indent - 12; displayed(word) > most {
 		word = fit(word, most)
 	}
-	column := indent + max(pad, utf8.RuneCountInString(word)+2)
+	column := indent + max(pad, displayed(word)+2)
 	lines := wrap(clean(text), width-column)
-	first := strings.Repeat(" ", indent) + p.paint(c, word) + strings.Repeat(" ", column-indent-utf8.RuneCountInString(word))
+	first := strings.Repeat(" ", indent) + p.paint(c, word) + strings.Repeat(" ", column-indent-displayed(word))
 	for i, l := range lines {
 		if i == 0 {
 			p.line(first + l)
@@ -95,19 +95,18 @@ func wrap(text string, w int) []string {
 	var lines []string
 	line := ""
 	for _, word := range strings.Fields(text) {
-		for utf8.RuneCountInString(word) > w {
+		for displayed(word) > w {
 			if line != "" {
 				lines = append(lines, line)
-				line = ""
 			}
-			r := []rune(word)
-			lines = append(lines, string(r[:w]))
-			word = string(r[w:])
+			line, word = cut(word, w)
+			lines = append(lines, line)
+			line = ""
 		}
 		switch {
 		case line == "":
 			line = word
-		case utf8.RuneCountInString(line)+1+utf8.RuneCountInString(word) <= w:
+		case displayed(line)+1+displayed(word) <= w:
 			line += " " + word
 		default:
 			lines = append(lines, line)
@@ -137,11 +136,13 @@ func spaced(text string) bool {
 
 // fit pads or cuts a text to exactly w columns; a cut shows as "~".
 func fit(s string, w int) string {
-	n := utf8.RuneCountInString(s)
+	n := displayed(s)
 	if n > w {
-		return string([]rune(s)[:w-1]) + "~"
+		s, _ = cut(s, w-1)
+		s += "~"
+		n = displayed(s)
 	}
-	return s + strings.Repeat(" ", w-n)
+	return s + strings.Repeat(" ", max(0, w-n))
 }
 
 // clean replaces what a terminal would take for a command.

@@ -3,7 +3,6 @@ package cli
 import (
 	"fmt"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/subflowd/subflowd/internal/observe"
 	"github.com/subflowd/subflowd/pkg/status"
@@ -200,7 +199,7 @@ func (s *topScreen) connectionRows(n int) []string {
 func (s *topScreen) connection(c *status.Connection, hidden bool) string {
 	ends, share := s.m.connectionColumns()
 	text := clean(c.Local + " > " + c.Remote)
-	if len(text) > ends {
+	if displayed(text) > ends {
 		text = clean("> " + c.Remote) // its local ends are in its subflows
 	}
 	note, colour := "", plain
@@ -234,10 +233,10 @@ func (s *topScreen) subflow(f *status.Subflow, total uint64) string {
 	if f.State != "ESTAB" {
 		words = append([]string{f.State}, words...)
 	}
-	link = fit(link, max(6, min(len(link), ends/2)))
-	room := max(1, ends-4-utf8.RuneCountInString(link))
+	link = fit(link, max(6, min(displayed(link), ends/2)))
+	room := max(1, ends-4-displayed(link))
 	text := strings.Join(append(words, f.Local), "  ")
-	if len(text) > room && len(words) > 0 {
+	if displayed(text) > room && len(words) > 0 {
 		text = strings.Join(words, "  ")
 	}
 	part := left("-", share)

@@ -3,7 +3,6 @@ package cli
 import (
 	"fmt"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/subflowd/subflowd/internal/observe"
 	"github.com/subflowd/subflowd/pkg/status"
@@ -102,8 +101,8 @@ func (s *topScreen) state() string {
 	}
 	room := s.m.width - len(right) - 2
 	left := fit(clean(word)+"  "+clean(text), room)
-	if n := utf8.RuneCountInString(clean(word)); n <= room {
-		left = s.paint(c, string([]rune(left)[:n])) + string([]rune(left)[n:])
+	if rest, ok := strings.CutPrefix(left, clean(word)); ok {
+		left = s.paint(c, clean(word)) + rest
 	}
 	if s.m.paused != nil {
 		return left + "  " + s.paint(yellow, right)
@@ -142,7 +141,7 @@ func (s *topScreen) eventRows(n int) []string {
 		e := &events[max(0, len(events)-n)+i]
 		front := e.Time.In(s.m.zone).Format("15:04:05") + "  "
 		source := fit(clean(string(e.Source)), len(status.FromDaemon)) + "  "
-		room := s.m.width - len(front) - utf8.RuneCountInString(source)
+		room := s.m.width - len(front) - displayed(source)
 		out = append(out, front+s.paint(eventColour(e), source)+fit(clean(e.Text), room))
 	}
 	return out
