@@ -25,6 +25,7 @@ func (p *programs) find(list []mptcp.Connection) {
 	if p.asked == nil {
 		*p = programs{map[uint32]bool{}, map[uint32]kernel.Owner{}, map[int]bool{}}
 	}
+	p.forget(list)
 	wanted := map[uint32]bool{}
 	for i := range list {
 		if inode := list[i].Inode; inode != 0 && !p.asked[inode] {
@@ -44,6 +45,27 @@ func (p *programs) find(list []mptcp.Connection) {
 	}
 }
 
+// forget drops what was found about connections that are gone, now and then: a
+// screen runs for days.
+func (p *programs) forget(list []mptcp.Connection) {
+	const spare = 64
+	if len(p.asked) <= 2*len(list)+spare {
+		return
+	}
+	kept := programs{map[uint32]bool{}, map[uint32]kernel.Owner{}, map[int]bool{}}
+	for i := range list {
+		inode := list[i].Inode
+		if !p.asked[inode] {
+			continue
+		}
+		kept.asked[inode] = true
+		if o, ok := p.owners[inode]; ok {
+			kept.owners[inode], kept.byRun[o.PID] = o, p.byRun[o.PID]
+		}
+	}
+	*p = kept
+}
+
 // into writes the programs into a document.
 func (p *programs) into(d *status.Connections) *status.Connections {
 	if p == nil {
@@ -58,14 +80,14 @@ func (p *programs) into(d *status.Connections) *status.Connections {
 	return d
 }
 
-// programOf is the program of a connection in words; none where it is not known.
-func programOf(c *status.Connection) []string {
+// programOf is the program of a connection in words; "" where it is not known.
+func programOf(c *status.Connection) string {
 	if c.PID == 0 {
-		return nil
+		return ""
 	}
 	text := fmt.Sprintf("%s[%d]", clean(c.Program), c.PID)
 	if c.Run {
 		text += " by run"
 	}
-	return []string{text}
+	return text
 }

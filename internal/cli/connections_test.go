@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/subflowd/subflowd/internal/kernel"
+	"github.com/subflowd/subflowd/pkg/mptcp"
 	"github.com/subflowd/subflowd/pkg/status"
 )
 
@@ -152,4 +153,16 @@ func FuzzEvent(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestProgramsAreForgotten: a screen that runs for days does not grow.
+func TestProgramsAreForgotten(t *testing.T) {
+	p := &programs{map[uint32]bool{}, map[uint32]kernel.Owner{}, map[int]bool{}}
+	for i := range uint32(1000) {
+		p.asked[i], p.owners[i], p.byRun[int(i)] = true, kernel.Owner{Name: "a", PID: int(i)}, i%2 == 1
+	}
+	p.forget([]mptcp.Connection{{Inode: 7}, {Inode: 2000}})
+	if len(p.asked) != 1 || p.owners[7].PID != 7 || !p.byRun[7] || len(p.owners)+len(p.byRun) != 2 {
+		t.Errorf("%+v", p)
+	}
 }

@@ -68,7 +68,11 @@ func (p *page) connection(c *status.Connection, hidden bool) {
 	for _, l := range wrap(c.Local+" > "+c.Remote, width) {
 		p.line(p.paint(bold, l))
 	}
-	facts := append(programOf(c), c.State, "token "+c.Token, "sent "+amount(c.AckedBytes, sentOf(c.Rate)), "received "+amount(c.ReceivedBytes, receivedOf(c.Rate)))
+	var facts []string
+	if by := programOf(c); by != "" {
+		facts = append(facts, by)
+	}
+	facts = append(facts, c.State, "token "+c.Token, "sent "+amount(c.AckedBytes, sentOf(c.Rate)), "received "+amount(c.ReceivedBytes, receivedOf(c.Rate)))
 	for _, l := range wrap(strings.Join(facts, ", "), width-2) {
 		p.line("  " + l)
 	}

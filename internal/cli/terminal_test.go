@@ -97,6 +97,16 @@ func TestColourOnTerminalsOnly(t *testing.T) {
 	}
 }
 
+// TestTerminalWithoutSize: there is nothing to draw on, and the reason is said.
+func TestTerminalWithoutSize(t *testing.T) {
+	_, slave := terminal(t) // which begins with 0x0
+	var errs bytes.Buffer
+	code := Main([]string{"top"}, slave, slave, &errs, []string{"TERM=xterm"})
+	if code != ExitUsage || !strings.Contains(errs.String(), "this one does not say its size: stty rows 24 columns 80") {
+		t.Errorf("exit %d: %s", code, &errs)
+	}
+}
+
 // TestBusySocket: all places of the socket are taken for a while.
 func TestBusySocket(t *testing.T) {
 	socket := serve(t, "laptop")

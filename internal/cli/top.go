@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/signal"
 	"strings"
 	"syscall"
@@ -11,6 +12,7 @@ import (
 
 	tea "charm.land/bubbletea/v2"
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -24,9 +26,9 @@ func (a *app) topCommand() *cobra.Command {
 	interval := topInterval
 	cmd := command("top", "live screen: paths, connections, throughput by path",
 		`Shows on one screen, again and again: the links that are paths with what they
-carry now and in the last seconds, the Multipath TCP connections with the share
-of each subflow, and events as they come. Keys sort, filter, scroll and pause;
-? lists them, q quits.
+carry now and in the last seconds, the Multipath TCP connections with their
+programs and the share of each subflow, and events: the daemon's last changes,
+then what comes. Keys sort, filter, scroll and pause; ? lists them, q quits.
 
 It asks the kernel, and works without the daemon: paths are then those that it
 would use. The kernel tells its events to root only, and some kernels show
@@ -48,7 +50,7 @@ func (a *app) top(interval time.Duration) error {
 	if err := a.canDraw(); err != nil {
 		return err
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 	defer stop()
 	source, err := a.openTop(ctx)
 	if err != nil {
@@ -75,6 +77,8 @@ func (a *app) canDraw() error {
 		why = "its input is none"
 	case !isTerminal(a.stdout):
 		why = "its output is none"
+	case sizeless(a.stdout):
+		why = "this one does not say its size: stty rows 24 columns 80"
 	case a.env["TERM"] == "":
 		why = "TERM does not say which this one is"
 	case a.env["TERM"] == "dumb":
@@ -86,6 +90,17 @@ func (a *app) canDraw() error {
 		code: ExitUsage, err: errors.New("top needs a terminal that can move its cursor, and " + why),
 		remedy: "without one: subflowctl connections, subflowctl monitor",
 	}
+}
+
+// sizeless tells whether a terminal has no size, as serial lines and those of
+// some containers.
+func sizeless(stream any) bool {
+	f, ok := stream.(*os.File)
+	if !ok {
+		return false
+	}
+	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	return err == nil && (size.Row == 0 || size.Col == 0)
 }
 
 // blocks tells whether the terminal has the block elements of Unicode. The

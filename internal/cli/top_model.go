@@ -291,13 +291,13 @@ func (m *topModel) totals(subflows, fallback int) string {
 }
 
 // contains tells whether a connection has a text in it, in lower case: in its
-// ends, links, state or token.
+// program, ends, links, state or token.
 func contains(c *status.Connection, text string) bool {
 	if text == "" {
 		return true
 	}
 	in := func(s string) bool { return strings.Contains(strings.ToLower(s), text) }
-	if in(c.Local) || in(c.Remote) || in(c.State) || in(c.Token) || c.Fallback && in("fell back to TCP") {
+	if in(programOf(c)) || in(c.Local) || in(c.Remote) || in(c.State) || in(c.Token) || c.Fallback && in("fell back to TCP") {
 		return true
 	}
 	return slices.ContainsFunc(c.Subflows, func(f status.Subflow) bool {

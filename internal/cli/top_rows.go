@@ -202,7 +202,12 @@ func (s *topScreen) connection(c *status.Connection, hidden bool) string {
 	if displayed(text) > ends {
 		text = clean("> " + c.Remote) // its local ends are in its subflows
 	}
-	note, colour := "", plain
+	note, colour := programOf(c), plain
+	// Where something else is to be said, the program stands at the ends, if it
+	// has the place.
+	if more := text + "  " + note; note != "" && (c.Fallback || s.m.brief || c.State != "ESTAB") && displayed(more) <= ends {
+		text = more
+	}
 	switch {
 	case c.Fallback:
 		note, colour = "fell back to TCP", yellow

@@ -28,6 +28,8 @@ const (
 	// eventPause puts what happens within it on the screen at once: events come by
 	// the thousand.
 	eventPause = 100 * time.Millisecond
+	// topRecent is how many of the daemon's last changes the screen begins with.
+	topRecent = 8
 )
 
 // What the source tells the model.
@@ -62,6 +64,7 @@ type topSource struct {
 	mu       sync.Mutex
 	observer *observe.Observer // nil: closed
 	before   *observe.Sample
+	programs programs
 }
 
 // openTop opens the network namespace of the process, and begins to listen.
@@ -75,7 +78,7 @@ func (a *app) openTop(ctx context.Context) (*topSource, error) {
 	// What it would write to the terminal is on the screen, and that there is no
 	// daemon is what ask finds: the one error of noDaemon stays where it is.
 	quiet := &app{socket: a.socket, format: a.format, env: a.env, stdout: io.Discard, stderr: io.Discard}
-	s.monitor = &monitor{app: quiet, events: make(chan line, 256), noDaemon: make(chan error, 1), noKernel: make(chan error, 1)}
+	s.monitor = &monitor{app: quiet, o: monitorOptions{recent: topRecent}, events: make(chan line, 256), noDaemon: make(chan error, 1), noKernel: make(chan error, 1)}
 	go s.monitor.followDaemon(s.ctx)
 	go func() { s.monitor.noKernel <- s.monitor.followKernel(s.ctx) }()
 	return s, nil
@@ -101,7 +104,8 @@ func (s *topSource) sample() tea.Msg {
 	if err != nil {
 		return topSample{err: fmt.Errorf("look at the kernel: %w", err)}
 	}
-	doc := observe.Document(now, s.before)
+	s.programs.find(now.Connections)
+	doc := s.programs.into(observe.Document(now, s.before))
 	s.before = now
 	return topSample{doc: doc, mptcp: now.MPTCP, took: time.Since(now.Time)}
 }

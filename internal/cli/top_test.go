@@ -40,6 +40,7 @@ func someConnections() []status.Connection {
 	return []status.Connection{
 		{
 			Token: "0000000a", Local: "10.1.1.2:42496", Remote: "10.9.0.2:443", State: "ESTAB", Rate: rated(37.9, 0.61), SentBytes: 9e9,
+			Program: "curl", PID: 1234, Run: true,
 			Subflows: []status.Subflow{subflowOf("eth0", "10.1.1.2:42496", 0.0123, 18.9, 0.3), subflowOf("wlan0", "10.1.2.2:40000", 0.0305, 19, 0.31), backup},
 		},
 		{
@@ -50,7 +51,7 @@ func someConnections() []status.Connection {
 			Token: "0000000c", Local: "10.1.1.2:40003", Remote: "192.0.2.7:22", State: "FIN-WAIT-2", Rate: rated(0, 0),
 			Subflows: []status.Subflow{closing, lost},
 		},
-		{Token: "0000000d", Local: "10.1.1.2:40005", Remote: "198.51.100.1:80", State: "ESTAB", Fallback: true, Subflows: []status.Subflow{subflowOf("eth0", "10.1.1.2:40005", 0.001, 0, 0)}},
+		{Token: "0000000d", Local: "10.1.1.2:40005", Remote: "198.51.100.1:80", State: "ESTAB", Fallback: true, Program: "nc", PID: 77, Subflows: []status.Subflow{subflowOf("eth0", "10.1.1.2:40005", 0.001, 0, 0)}},
 		{Token: "0000000e", Local: "10.1.1.2:40006", Remote: "198.51.100.2:80", State: "ESTAB", Rate: rated(0, 0)},
 	}
 }
@@ -167,6 +168,12 @@ func TestTopScreens(t *testing.T) {
 			s.mptcp, s.doc.Links = false, nil
 			tell(m, s, topPaths{away: errors.New("no answer")})
 		}},
+		{"wide", 80, 24, func(m *topModel) {
+			paths, list, e := somePaths(), someConnections(), someEvents()[:1]
+			paths.paths[0].Link, list[0].Program, list[0].Subflows[0].Link = "網路介面卡", "瀏覽器\x1b網路介面", "網路介面卡"
+			e[0].Text, e[0].Time = "網路介面卡 is a path, and what follows on this line is too long for it", topTime.Add(-24*time.Hour)
+			tell(m, paths, lookAt(61, list), e)
+		}},
 		{"broken", 80, 24, func(m *topModel) {
 			tell(m, topSample{err: errors.New("look at the kernel: no buffer space available")})
 		}},
@@ -261,6 +268,11 @@ func TestTopKeys(t *testing.T) {
 	}
 	if cmd := m.key(keyOf("ctrl+c")); cmd == nil || cmd() != tea.Quit() {
 		t.Error("Ctrl-C does not quit while a filter is typed")
+	}
+	press(m, "ctrl+u")
+	tell(m, tea.PasteMsg{Content: "curl[1234] by RUN"})
+	if len(m.order) != 1 {
+		t.Errorf("%d connections of a program", len(m.order))
 	}
 	press(m, "backspace", "backspace", "1", "esc")
 	if m.filter != "" || m.typing {

@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/subflowd/subflowd/internal/observe"
 	"github.com/subflowd/subflowd/pkg/status"
@@ -139,12 +140,21 @@ func (s *topScreen) eventRows(n int) []string {
 	var out []string
 	for i := range events[max(0, len(events)-n):] {
 		e := &events[max(0, len(events)-n)+i]
-		front := e.Time.In(s.m.zone).Format("15:04:05") + "  "
+		front := s.when(e.Time) + "  "
 		source := fit(clean(string(e.Source)), len(status.FromDaemon)) + "  "
 		room := s.m.width - len(front) - displayed(source)
 		out = append(out, front+s.paint(eventColour(e), source)+fit(clean(e.Text), room))
 	}
 	return out
+}
+
+// when is a time of day, or a day if that was long ago: the daemon's last changes
+// may be of last week.
+func (s *topScreen) when(t time.Time) string {
+	if s.m.shown().doc.Time.Sub(t) > 20*time.Hour {
+		return fit(t.In(s.m.zone).Format("Jan _2"), len("15:04:05"))
+	}
+	return t.In(s.m.zone).Format("15:04:05")
 }
 
 func (s *topScreen) keys() string {

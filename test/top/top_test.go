@@ -118,7 +118,7 @@ func TestWithoutDaemon(t *testing.T) {
 	x.press("q")
 	x.ended(0)
 
-	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP} {
+	for _, s := range []syscall.Signal{syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGQUIT} {
 		x.start(ctl)
 		x.want("1 MPTCP connection with 1 subflow; by rate")
 		x.signal(pid, s)
