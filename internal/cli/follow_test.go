@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -109,5 +110,31 @@ func TestFollowEnds(t *testing.T) {
 	}
 	if _, _, err := (&client{socket: socket}).begin(ctx, http.MethodGet, control.PathEvents); err == nil {
 		t.Error("a request after the end")
+	}
+}
+
+// TestMonitorWithoutReader: `subflowctl monitor | head -1` ends, though nothing happens any more.
+func TestMonitorWithoutReader(t *testing.T) {
+	socket := serve(t, "laptop")
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Close()
+	code := make(chan int, 1)
+	go func() {
+		code <- Main([]string{"--socket", socket, "monitor", "--only", "subflowd"}, nil, w, io.Discard, nil)
+	}()
+	if _, err := r.Read(make([]byte, 1)); err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	select {
+	case c := <-code:
+		if c != ExitDone {
+			t.Errorf("exit %d", c)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("it goes on")
 	}
 }

@@ -62,6 +62,9 @@ func (a *app) monitor(o monitorOptions) error {
 	defer stop()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
+	if err := a.whenReaderGone(ctx, cancel); err != nil {
+		return err
+	}
 	m := &monitor{app: a, o: o, events: make(chan line, 256), noDaemon: make(chan error, 1), noKernel: make(chan error, 1)}
 	if o.wants(status.FromDaemon) {
 		go m.followDaemon(ctx)
