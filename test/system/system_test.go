@@ -16,7 +16,7 @@ const serverPort = ":5001"
 // TestDebian follows the deb from its installation to its purge on a running system.
 func TestDebian(t *testing.T) {
 	t.Parallel()
-	lab.Need(t, lab.Root, "systemd-nspawn")
+	lab.Need(t, lab.Root, "systemd-nspawn", "strace")
 	old, next := one(t, "*_"+older+"-1_*.deb"), one(t, "*_"+newer+"-1_*.deb")
 	n := lab.TwoSubnets(t)
 	m := boot(n)
@@ -91,7 +91,7 @@ func checkUnit(m *machine) {
 			t.Errorf("%s is %q, wanted %q", name, found, want)
 		}
 	}
-	if s := m.property("StatusText"); s == "" || strings.Contains(s, "\n") {
+	if s := m.property("StatusText"); s != "links that are paths: 2 (eth0, eth1), endpoints: 2" {
 		t.Errorf("status: %q", s)
 	}
 	if s := m.property("Before"); !strings.Contains(s, "network-online.target") {
@@ -225,21 +225,55 @@ func (m *machine) configure(settings string) {
 	m.run("systemctl", "daemon-reload")
 }
 
-// checkHang stops the process as a bug would: systemd notices, and starts another that changes nothing.
+// watchdog is what systemd says of a service that did not answer in time.
+const watchdog = "Watchdog timeout"
+
+// checkHang has the process stand still, and then its loop alone, as bugs would: systemd notices, and starts another that
+// changes nothing.
 func checkHang(m *machine, n *lab.Net) {
 	m.t.Helper()
 	m.configure("WatchdogSec=4s\n")
 	m.run("systemctl", "restart", "subflowd")
 	m.complete(n, "subflow")
+	m.hangs(n, func(pid string) { m.run("kill", "-STOP", pid) })
+	m.hangs(n, func(pid string) {
+		// In every round the loop, and nothing else, looks whether more was announced: it waits there for ten minutes.
+		m.run("systemd-run", "--collect", "--unit=hang", "strace", "-f", "-o", "/dev/null", "-p", pid, "-e", "trace=ppoll",
+			"-e", "inject=ppoll:delay_enter=600000000")
+		lab.Eventually(m.t, soon, "the process is traced", func() error {
+			if s := m.run("cat", "/proc/"+pid+"/status"); strings.Contains(s, "TracerPid:\t0\n") {
+				return fmt.Errorf("%s", s)
+			}
+			return nil
+		})
+		n.Client.IP("link set eth1 alias hang")
+		m.run("subflowctl", "status")
+		lab.Eventually(m.t, soon, "the watchdog", func() error {
+			if s := m.journal(); strings.Count(s, watchdog) < 2 {
+				return fmt.Errorf("%s", s)
+			}
+			return nil
+		})
+		// No process ends before strace lets it go.
+		_, _ = m.try("systemctl", "kill", "--signal=KILL", "hang")
+	})
+	m.configure("")
+	m.run("systemctl", "restart", "subflowd")
+}
+
+// hangs waits until the process to which that was done is replaced.
+func (m *machine) hangs(n *lab.Net, hang func(pid string)) {
+	m.t.Helper()
 	state, pid := n.Client.Snapshot(), m.mainPID()
-	m.run("kill", "-STOP", pid)
+	timeouts := strings.Count(m.journal(), watchdog)
+	hang(pid)
 	lab.Eventually(m.t, 2*soon, "the hung process is replaced", func() error {
 		if now, active := m.mainPID(), m.property("ActiveState"); now == pid || now == "0" || active != "active" {
 			return fmt.Errorf("process %s (was %s), %s", now, pid, active)
 		}
 		return nil
 	})
-	if s := m.run("journalctl", "-u", "subflowd", "--no-pager", "-o", "cat"); !strings.Contains(s, "Watchdog timeout") {
+	if s := m.journal(); strings.Count(s, watchdog) == timeouts {
 		m.t.Errorf("it was not the watchdog:\n%s", s)
 	}
 	// Not by an exit status, which could be that of a wrong configuration: it is not tried again.
@@ -247,15 +281,19 @@ func checkHang(m *machine, n *lab.Net) {
 		m.t.Errorf("the hung process ended otherwise: %s", status)
 	}
 	n.Client.WantSnapshot(state)
-	m.configure("")
-	m.run("systemctl", "restart", "subflowd")
+}
+
+// journal is all that it has of the daemon.
+func (m *machine) journal() string {
+	m.t.Helper()
+	return m.run("journalctl", "-u", "subflowd", "--no-pager", "-o", "cat")
 }
 
 // lastExit is what the journal has of the last end of the main process.
 func (m *machine) lastExit() string {
 	m.t.Helper()
 	last := "no exit"
-	for line := range strings.Lines(m.run("journalctl", "-u", "subflowd", "--no-pager", "-o", "cat")) {
+	for line := range strings.Lines(m.journal()) {
 		if strings.Contains(line, "Main process exited") {
 			last = strings.TrimSpace(line)
 		}
@@ -311,7 +349,7 @@ func checkCrashLoop(m *machine, n *lab.Net) {
 	if s := m.property("NRestarts"); s == "0" {
 		m.t.Error("a start that failed was not tried again")
 	}
-	if s := m.run("journalctl", "-u", "subflowd", "--no-pager", "-o", "cat"); !strings.Contains(s, "Start request repeated too quickly") {
+	if s := m.journal(); !strings.Contains(s, "Start request repeated too quickly") {
 		m.t.Errorf("it was not the limit of starts:\n%s", s)
 	}
 	m.configure("")
