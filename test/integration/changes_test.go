@@ -257,8 +257,9 @@ func TestTentativeAddress(t *testing.T) {
 	})
 	c := dial(n, "[2001:db8:9::2]:5001", n.A.Addr6)
 
-	// Three probes in place of one: tentative for three seconds.
-	n.Client.Sysctl("net.ipv6.conf.eth1.dad_transmits", fmt.Sprint(int(lab.Patient(3*time.Second).Seconds())))
+	// Three probes in place of one: tentative for three seconds. A slow machine has to be waited for twice: a look takes
+	// many programs, and there are to be three while the address is tentative.
+	n.Client.Sysctl("net.ipv6.conf.eth1.dad_transmits", fmt.Sprint(int(lab.Patient(lab.Patient(3*time.Second)).Seconds())))
 	n.B.AddIPv6() // the default route was there all the time
 	looks := 0
 	lab.Eventually(t, soon, "the end of duplicate address detection", func() error {
