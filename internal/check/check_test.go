@@ -190,6 +190,48 @@ func TestBesideTunnel(t *testing.T) {
 	}
 }
 
+// TestRuleOfTCP: the kernel is asked about traffic of no protocol, and a rule for TCP alone is before ours all the same.
+func TestRuleOfTCP(t *testing.T) {
+	from, dst := netip.MustParseAddr("10.1.1.2"), netip.MustParseAddr("2.16.0.1")
+	own := netstate.Rule{Family: netstate.IPv4, Action: netstate.ActLookup, Priority: 32765, Table: 100002, Protocol: 77, From: netip.PrefixFrom(from, 32), Suppress: netstate.NoSuppress}
+	other := netstate.Rule{Family: netstate.IPv4, Action: netstate.ActLookup, Priority: 100, Table: 200, Suppress: netstate.NoSuppress, Others: "ipproto 6"}
+	refuses, port, elsewhere := other, other, other
+	refuses.Action, refuses.Table = netstate.ActUnreachable, 0
+	port.Others = "ipproto 6 dport 80"
+	elsewhere.From = netip.MustParsePrefix("10.1.2.2/32")
+	for _, c := range []struct {
+		rules []netstate.Rule
+		bound bool
+		want  string
+	}{
+		{[]netstate.Rule{other, own}, false, "warning rules-overruled"},
+		{[]netstate.Rule{own, other}, false, ""},
+		{[]netstate.Rule{other, own}, true, ""},
+		{[]netstate.Rule{refuses, own}, true, "error rules-overruled"},
+		{[]netstate.Rule{port, elsewhere, own}, false, ""},
+	} {
+		f := twoLinks("10.1.1.2/24", "10.8.0.2/24", "bridge")
+		f.Snapshot.Rules = c.rules
+		f.Ways = []Way{{Path: &f.Plan.Paths[0], From: from, Dst: dst, Bound: c.bound, Route: netstate.Route{Link: 2}}}
+		if got := found(f); got != c.want {
+			t.Errorf("%v, bound %v: want %q, found %q", c.rules, c.bound, c.want, got)
+		}
+	}
+}
+
+// TestStrictFilterWithoutDaemon: what helps is the daemon, if it has something to do.
+func TestStrictFilterWithoutDaemon(t *testing.T) {
+	f := twoLinks("10.1.1.2/24", "10.8.0.2/24", "bridge")
+	f.Filtered = []Filtered{{Link: "eth0.100", Addr: netip.MustParseAddr("10.1.1.2"), From: netip.MustParseAddr("2.16.0.1"), Text: "invalid argument"}}
+	if got := Look(f)[0].Remedy; !strings.HasPrefix(got, "sysctl -w ") {
+		t.Errorf("with the daemon: %s", got)
+	}
+	f.Daemon, f.Changes.Up = nil, []netstate.Change{{Op: netstate.RuleAppend}}
+	if got := Look(f)[0].Remedy; !strings.HasPrefix(got, "systemctl enable --now subflowd (") {
+		t.Errorf("without the daemon: %s", got)
+	}
+}
+
 func TestOldLosses(t *testing.T) {
 	f := quiet()
 	f.Daemon = &Daemon{Overflows: 3, SinceOverflow: 59 * time.Minute}

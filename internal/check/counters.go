@@ -41,8 +41,8 @@ func (l *looker) counters() {
 	}
 	failed := []string{"MPJoinSynTxCreatSkErr", "MPJoinSynTxBindErr", "MPJoinSynTxConnectErr"}
 	if many(l.sum(failed), l.sum(failed)+tx) {
-		l.find(plan.Info, "joins-failed", "kernel", "could not begin further subflows: their address or route was missing",
-			"nstat -az 'MPTcpExtMPJoinSynTx*' (a fault only while they grow)", l.nonZero(failed))
+		l.find(plan.Info, "joins-failed", "kernel", "could not begin further subflows since the boot: their address or route was missing",
+			"subflowctl counters --watch (a fault only while they grow; what was counted stays until the next boot)", l.nonZero(failed))
 	}
 }
 

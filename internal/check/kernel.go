@@ -70,9 +70,13 @@ func (l *looker) filters() {
 			continue
 		}
 		key := conf4(f.Link, "rp_filter")
+		remedy := setSysctl(key, "2")
+		if l.Daemon == nil && len(l.Changes.Up) > 0 && !l.Runs(Subflowd) {
+			remedy = l.startOrReconcile() + " (its source rules are the route back; without them: " + remedy + ")"
+		}
 		l.find(plan.Error, "rp-filter", f.Addr.String(),
 			"is on "+f.Link+", and what arrives there for it from outside is dropped: strict reverse path filtering, and no route back by this link",
-			setSysctl(key, "2"),
+			remedy,
 			fmt.Sprintf("ip route get %s from %s iif %s: %s", f.Addr, f.From, f.Link, f.Text),
 			fmt.Sprintf("net.ipv4.conf.all.rp_filter = %s, %s = %s", l.Sysctls[conf4("all", "rp_filter")], sysctlName(key), l.Sysctls[key]))
 	}

@@ -40,7 +40,11 @@ func (l *looker) isPath(link int) bool {
 // is an error, that of others a warning.
 func (l *looker) ways() {
 	for _, w := range l.Ways {
-		if w.right() || l.specific(w.Dst) || l.tunnelled(w) {
+		if l.specific(w.Dst) || l.tunnelled(w) {
+			continue
+		}
+		if w.right() {
+			l.ofProtocol(w)
 			continue
 		}
 		severity := plan.Warning
@@ -140,6 +144,35 @@ func (l *looker) culprit(w Way) *netstate.Rule {
 		}
 	}
 	return nil
+}
+
+// ofTCP is the selector of rules for TCP alone, as netstate.Rule has it.
+const ofTCP = "ipproto 6"
+
+// ofProtocol looks for a rule of others that takes TCP from an address before
+// ours have their turn. The kernel was asked about traffic of no protocol, and
+// where the rule's table leads is not read.
+func (l *looker) ofProtocol(w Way) {
+	for _, r := range l.Snapshot.Rules {
+		switch {
+		case r.Family != netstate.FamilyOf(w.From) || r.From.IsValid() && !r.From.Contains(w.From):
+			continue
+		case netstate.OwnsRule(l.Config.Routing.Protocol, r):
+			return
+		case r.Others != ofTCP || r.Suppress >= 0 || r.Table == netstate.TableLocal:
+			continue
+		case w.Bound && r.Action == netstate.ActLookup:
+			continue // the routes of other links do not count for a bound socket
+		}
+		change := netstate.Change{Op: netstate.RuleDelete, Rule: r}
+		severity := plan.Warning
+		if w.Bound || l.usedUnbound(w.From) {
+			severity = plan.Error
+		}
+		l.find(severity, "rules-overruled", w.From.String(), "is "+w.Path.Name+"'s, and its TCP traffic goes by the rule \""+r.Text()+"\"",
+			change.Text(l.names), "ip "+r.Family.Flag()+" rule: "+r.Text())
+		return
+	}
 }
 
 // ends tells whether nothing behind the rule is asked about traffic to the

@@ -79,7 +79,7 @@ func (a *app) examine() (*status.Checked, error) {
 		}
 		facts.ConfigError = configError
 		if daemon == nil && facts.Runs(check.Subflowd) {
-			unseen = append(unseen, inspect.Unseen{What: "what subflowd says", Why: "it runs and does not answer at " + a.socket})
+			unseen = append(unseen, inspect.Unseen{What: daemonUnseen, Why: "it runs and does not answer at " + a.socket})
 		}
 		facts.Daemon = daemonFacts(daemon)
 		switch {
@@ -111,6 +111,9 @@ func (a *app) examine() (*status.Checked, error) {
 	}
 	return doc, nil
 }
+
+// daemonUnseen is what is not seen of a daemon that does not answer.
+const daemonUnseen = "what subflowd says"
 
 // daemonHere is what the daemon of this network namespace says; nil: there is
 // none that answers.
@@ -197,7 +200,11 @@ func (p *page) verdict(d *status.Checked) {
 	if len(parts) > 0 {
 		text = strings.Join(parts, ", ")
 	}
-	p.label(0, text, 0, worst, "links that are paths: "+orNone(d.Links))
+	rest := "links that are paths: " + orNone(d.Links)
+	if !d.Daemon && !slices.ContainsFunc(d.Unseen, func(u status.Unseen) bool { return u.What == daemonUnseen }) {
+		rest = "no subflowd runs here; " + rest
+	}
+	p.label(0, text, 0, worst, rest)
 }
 
 // finding says what, what was seen, what follows, and what to do. Of a note the

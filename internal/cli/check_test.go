@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/subflowd/subflowd/pkg/status"
@@ -16,5 +17,22 @@ func TestWhatTheDaemonSays(t *testing.T) {
 	}
 	if daemonFacts(nil) != nil {
 		t.Error("no daemon has no word")
+	}
+}
+
+// TestNoDaemonIsSaid: all may be in place while nobody keeps it.
+func TestNoDaemonIsSaid(t *testing.T) {
+	const note = "no subflowd runs here"
+	for _, c := range []struct {
+		doc  status.Checked
+		want bool
+	}{
+		{status.Checked{Daemon: true}, false},
+		{status.Checked{}, true},
+		{status.Checked{Unseen: []status.Unseen{{What: daemonUnseen, Reason: "it does not answer"}}}, false},
+	} {
+		if text := checkText(&c.doc, false); strings.Contains(text, note) != c.want {
+			t.Errorf("wanted %v: %s", c.want, text)
+		}
 	}
 }
