@@ -201,10 +201,17 @@ func (p *page) verdict(d *status.Checked) {
 		text = strings.Join(parts, ", ")
 	}
 	rest := "links that are paths: " + orNone(d.Links)
-	if !d.Daemon && !slices.ContainsFunc(d.Unseen, func(u status.Unseen) bool { return u.What == daemonUnseen }) {
+	if !d.Daemon && !mentioned(d) {
 		rest = "no subflowd runs here; " + rest
 	}
 	p.label(0, text, 0, worst, rest)
+}
+
+// mentioned tells whether the text says further down that no daemon is there, or
+// that it does not answer.
+func mentioned(d *status.Checked) bool {
+	return slices.ContainsFunc(d.Unseen, func(u status.Unseen) bool { return u.What == daemonUnseen }) ||
+		slices.ContainsFunc(d.Findings, func(f status.CheckFinding) bool { return f.Code == "daemon-absent" })
 }
 
 // finding says what, what was seen, what follows, and what to do. Of a note the

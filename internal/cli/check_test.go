@@ -30,6 +30,7 @@ func TestNoDaemonIsSaid(t *testing.T) {
 		{status.Checked{Daemon: true}, false},
 		{status.Checked{}, true},
 		{status.Checked{Unseen: []status.Unseen{{What: daemonUnseen, Reason: "it does not answer"}}}, false},
+		{status.Checked{Findings: []status.CheckFinding{{Code: "daemon-absent", Object: "subflowd"}}}, false},
 	} {
 		if text := checkText(&c.doc, false); strings.Contains(text, note) != c.want {
 			t.Errorf("wanted %v: %s", c.want, text)
