@@ -18,6 +18,8 @@ type attempt struct {
 	spoke string
 	// asked tells that the first packet had the option at all.
 	asked bool
+	// ended tells that the server closed the connection at once: it takes no joins any more.
+	ended bool
 	sock  *socket // open where there is a connection
 	info  info
 }
@@ -114,6 +116,7 @@ func (a *attempt) exchange(to netip.AddrPort, timeout time.Duration) {
 				a.broken(err)
 				return
 			}
+			a.ended = closed && len(text) < enough
 		} else {
 			time.Sleep(time.Millisecond)
 		}
@@ -129,6 +132,9 @@ func (a *attempt) exchange(to netip.AddrPort, timeout time.Duration) {
 	}
 }
 
+// enough text is no greeting of ours.
+const enough = 512
+
 // read adds to text what comes until a time, up to a length at which no
 // greeting is expected any more.
 func (a *attempt) read(text []byte, until time.Time) (all []byte, closed bool, err error) {
@@ -138,7 +144,6 @@ func (a *attempt) read(text []byte, until time.Time) (all []byte, closed bool, e
 		}
 		return text, false, err
 	}
-	const enough = 512
 	b := make([]byte, enough)
 	n, err := unix.Read(a.sock.fd, b)
 	switch {
@@ -147,15 +152,19 @@ func (a *attempt) read(text []byte, until time.Time) (all []byte, closed bool, e
 	case err != nil:
 		return text, false, err
 	}
-	return append(text, b[:n]...), n == 0 || len(text) > enough, nil
+	return append(text, b[:n]...), n == 0 || len(text) >= enough, nil
 }
 
 // broken sets the outcome of a connection that ended while it was used.
 func (a *attempt) broken(err error) {
-	a.Outcome, a.Text = status.ProbeFailed, "the connection was made and broke at the first data: "+err.Error()
-	if errors.Is(err, unix.ECONNRESET) {
-		a.Text = "the connection was made and reset at the first data"
+	made, end := "the connection was made", " and broke at the first data: "+err.Error()
+	if a.info.mptcp {
+		made += ", with Multipath TCP,"
 	}
+	if errors.Is(err, unix.ECONNRESET) {
+		end = " and reset at the first data: the server closes at once, or something on the way resets it"
+	}
+	a.Outcome, a.Text = status.ProbeFailed, made+end
 }
 
 func (a *attempt) close() {

@@ -41,6 +41,9 @@ type track struct {
 func watchJoins(a *attempt, c *mptcp.Client, wanted []netip.Addr, events *eventLog, timeout time.Duration) (map[netip.Addr]*track, error) {
 	first := a.sock.local()
 	seen := map[netip.Addr]*track{}
+	if a.ended {
+		timeout = min(timeout, 2*steady)
+	}
 	end := time.Now().Add(timeout)
 	for pause := minLook; time.Now().Before(end); pause = min(pause*5/4, maxLook) {
 		now, err := a.sock.subflows()
@@ -216,6 +219,9 @@ func (l *eventLog) note(token uint32, first netip.AddrPort, seen map[netip.Addr]
 	}
 }
 
+// closedAtOnce is why nothing can be said of a join.
+const closedAtOnce = "nothing is known of its join: the server closes connections at once (one that waits, as subflowctl probe --serve, tells more)"
+
 // joinsOf is the outcome for each wanted address, and what joined besides:
 // the server may have announced addresses of its own.
 func joinsOf(a *attempt, wanted []Endpoint, seen map[netip.Addr]*track, tried bool, linkOf func(netip.Addr) string) []status.ProbeJoin {
@@ -230,11 +236,13 @@ func joinsOf(a *attempt, wanted []Endpoint, seen map[netip.Addr]*track, tried bo
 				j.Remote = t.remote.String()
 			}
 		}
-		if j.Outcome == status.ProbeAbsent {
+		switch n := a.info.subflowsMax; {
+		case j.Outcome == status.ProbeAbsent && n < len(wanted):
+			j.Text = fmt.Sprintf("no join was tried: the limit of this host is %d further subflows (ip mptcp limits)", n)
+		case j.Outcome != status.ProbeJoined && a.ended:
+			j.Outcome, j.Text = status.ProbeFailed, closedAtOnce
+		case j.Outcome == status.ProbeAbsent:
 			j.Text = "no join was tried"
-			if n := a.info.subflowsMax; n < len(wanted) {
-				j.Text = fmt.Sprintf("no join was tried: the limit of this host is %d further subflows (ip mptcp limits)", n)
-			}
 		}
 		out = append(out, j)
 	}

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/subflowd/subflowd/internal/netstate"
 	"github.com/subflowd/subflowd/pkg/mptcp"
 	"github.com/subflowd/subflowd/pkg/status"
 )
@@ -86,6 +87,36 @@ func TestEventsOfJoins(t *testing.T) {
 		l.note(7, first, seen, begin.Add(time.Second))
 		if o, text := seen[second].outcome(false); o != c.want || !strings.Contains(text, c.text) {
 			t.Errorf("%s: %s, %q; wanted %s, %q", c.name, o, text, c.want, c.text)
+		}
+	}
+}
+
+// TestServerThatClosesAtOnce takes no joins, and nothing can be said of them.
+func TestServerThatClosesAtOnce(t *testing.T) {
+	wanted := []Endpoint{{Link: "eth1", Addr: second}}
+	for _, c := range []struct {
+		ended bool
+		limit int
+		seen  map[netip.Addr]*track
+		want  status.ProbeOutcome
+	}{
+		{false, 2, nil, status.ProbeAbsent},
+		{true, 2, nil, status.ProbeFailed},
+		{true, 0, nil, status.ProbeAbsent},
+		{true, 2, map[netip.Addr]*track{second: {gone: true}}, status.ProbeFailed},
+		{true, 2, map[netip.Addr]*track{second: {established: begin}}, status.ProbeJoined},
+	} {
+		a := &attempt{ended: c.ended, info: info{subflowsMax: c.limit}}
+		a.Link, a.Outcome, a.HandshakeSeconds = "eth0", status.ProbeMPTCP, 0.001
+		joins := joinsOf(a, wanted, c.seen, false, nil)
+		if joins[0].Outcome != c.want {
+			t.Errorf("%+v: %+v", c, joins)
+		}
+		f := facts{family: netstate.IPv4, server: first, tested: true, main: a, joins: joins, paths: []*attempt{made("eth0 mptcp"), made("eth1 mptcp")}}
+		r := status.ProbeReport{}
+		judge(&r, []facts{f})
+		if told := strings.Contains(strings.Join(r.Verdict, " "), "cannot be told. IPv4: eth1: nothing is known of its join"); told != (c.want == status.ProbeFailed) {
+			t.Errorf("%+v: %q", c, r.Verdict)
 		}
 	}
 }

@@ -148,6 +148,8 @@ func (f *facts) verdict() (out []string, ok bool) {
 		out = append(out, "Multipath TCP works; "+f.alone+".")
 	case len(f.paths) == 1 && len(f.joins) == 0:
 		out = append(out, "Multipath TCP works; there is one path only, "+joined[0]+".")
+	case slices.ContainsFunc(f.joins, func(j status.ProbeJoin) bool { return j.Text == closedAtOnce }):
+		out = append(out, "Multipath TCP works over "+joined[0]+"; whether a connection uses several paths cannot be told.")
 	default:
 		out = append(out, "Multipath TCP works, and the connection stays on "+joined[0]+" alone.")
 	}
@@ -198,6 +200,10 @@ func (f *facts) common() string {
 		return ""
 	case status.ProbeRefused, status.ProbeTimeout, status.ProbeUnreachable:
 		return fmt.Sprintf("%s cannot be reached over any path: %s.", f.server, f.main.Text)
+	case status.ProbeFailed:
+		if f.main.HandshakeSeconds > 0 {
+			return "no path carries anything: " + f.main.Text + "."
+		}
 	}
 	return "no path has Multipath TCP: " + f.main.Text + "."
 }
