@@ -116,6 +116,9 @@ func (d *daemon) close() {
 	if d.kernel != nil {
 		_ = d.kernel.Close()
 	}
+	if d.store != nil {
+		d.store.Close()
+	}
 	d.lock.Release()
 	_ = d.log.Sync()
 }

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"strconv"
 
 	"github.com/subflowd/subflowd/internal/netstate"
 )
@@ -45,21 +46,54 @@ type limits struct {
 	AddAddrAccepted uint32 `json:"add_addr_accepted"`
 }
 
-func encode(o netstate.Ownership, bootID string, cookie uint64) ([]byte, error) {
-	d := document{
-		header:      header{Version: version, BootID: bootID, Namespace: cookie},
-		Endpoints:   make([]endpoint, 0, len(o.Endpoints)),
-		LimitsFound: (*limits)(o.LimitsFound), LimitsSet: (*limits)(o.LimitsSet), LimitsBefore: (*limits)(o.LimitsBefore),
+// appendDocument appends what json.Marshal makes of the document, and a newline.
+// Every new path waits for it, and encoding/json takes as long as making its
+// routes and rules does when it has not run for a while. The boot id is JSON.
+func appendDocument(b []byte, o netstate.Ownership, bootID []byte, cookie uint64) []byte {
+	b = strconv.AppendInt(append(b, `{"version":`...), version, 10)
+	b = append(append(b, `,"boot_id":`...), bootID...)
+	b = strconv.AppendUint(append(b, `,"namespace":"`...), cookie, 10)
+	b = append(b, `","endpoints":[`...)
+	for i, ip := range slices.SortedFunc(maps.Keys(o.Endpoints), netip.Addr.Compare) {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = appendEndpoint(b, ip, o.Endpoints[ip])
 	}
-	for _, p := range o.Protocols {
-		d.Protocols = append(d.Protocols, int(p))
+	b = append(b, ']')
+	b = appendLimits(b, "limits_found", o.LimitsFound)
+	b = appendLimits(b, "limits_set", o.LimitsSet)
+	b = appendLimits(b, "limits_before", o.LimitsBefore)
+	for i, p := range o.Protocols {
+		sep := ","
+		if i == 0 {
+			sep = `,"protocols":[`
+		}
+		b = strconv.AppendUint(append(b, sep...), uint64(p), 10)
 	}
-	for _, ip := range slices.SortedFunc(maps.Keys(o.Endpoints), netip.Addr.Compare) {
-		e := o.Endpoints[ip]
-		d.Endpoints = append(d.Endpoints, endpoint{Address: ip, Link: e.Link, ID: e.ID, Pending: e.ID == 0})
+	if len(o.Protocols) > 0 {
+		b = append(b, ']')
 	}
-	b, err := json.Marshal(d)
-	return append(b, '\n'), err
+	return append(b, '}', '\n')
+}
+
+func appendEndpoint(b []byte, ip netip.Addr, e netstate.Endpoint) []byte {
+	b = ip.AppendTo(append(b, `{"address":"`...))
+	b = strconv.AppendInt(append(b, `","link":`...), int64(e.Link), 10)
+	if e.ID == 0 {
+		return append(b, `,"pending":true}`...)
+	}
+	return append(strconv.AppendUint(append(b, `,"id":`...), uint64(e.ID), 10), '}')
+}
+
+func appendLimits(b []byte, name string, l *netstate.Limits) []byte {
+	if l == nil {
+		return b
+	}
+	b = append(append(append(b, `,"`...), name...), `":{"subflows":`...)
+	b = strconv.AppendUint(b, uint64(l.Subflows), 10)
+	b = strconv.AppendUint(append(b, `,"add_addr_accepted":`...), uint64(l.AddAddrAccepted), 10)
+	return append(b, '}')
 }
 
 var errDamaged = errors.New("cut short or damaged")
@@ -95,7 +129,7 @@ func decode(b []byte, bootID string, cookie uint64) (netstate.Ownership, error) 
 		o.Protocols = append(o.Protocols, uint8(p))
 	}
 	for _, e := range d.Endpoints {
-		if !e.Address.IsValid() || e.Address.Is4In6() || e.Link < 0 || e.Pending != (e.ID == 0) {
+		if !e.Address.IsValid() || e.Address.Is4In6() || e.Address.Zone() != "" || e.Link < 0 || e.Pending != (e.ID == 0) {
 			return none, fmt.Errorf("%w (an endpoint makes no sense)", errDamaged)
 		}
 		o.Endpoints[e.Address] = netstate.Endpoint{Addr: e.Address, Link: e.Link, ID: e.ID}

@@ -10,6 +10,7 @@ package record
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -37,10 +38,13 @@ const maxSize = 1 << 20
 type Store struct {
 	dir      string
 	inMemory bool
-	bootID   string
+	bootID   []byte // as JSON
 	cookie   uint64
 	now      netstate.Ownership // its map and what it points to are never changed
 	disk     []byte             // what the file holds, without padding; nil: unknown or none
+	page     []byte             // next as it is written over a file
+	next     []byte             // what it is to hold, in memory that is used again
+	fd       int                // of the file, where it can be written over; -1: not open
 }
 
 // Open reads the record in dir, which need not exist, for the boot and the
@@ -53,7 +57,8 @@ func Open(dir, bootID string, cookie uint64) (*Store, netstate.Ownership, error)
 	if inMemory {
 		bootID = anyBoot
 	}
-	s := &Store{dir: dir, inMemory: inMemory, bootID: bootID, cookie: cookie}
+	s := &Store{dir: dir, inMemory: inMemory, cookie: cookie, fd: -1}
+	s.bootID, _ = json.Marshal(bootID) // a string has no error
 	b, err := read(s.path())
 	if errors.Is(err, fs.ErrNotExist) {
 		return s, s.now, nil
@@ -122,26 +127,26 @@ func (s *Store) Owned() netstate.Ownership { return s.now }
 // Announce names endpoints that are about to be added. Their ids are the
 // kernel's choice and not known yet.
 func (s *Store) Announce(eps ...netstate.Endpoint) error {
-	return s.endpoints(eps, func(m map[netip.Addr]netstate.Endpoint, e netstate.Endpoint) {
+	return s.endpoints(true, eps, func(m map[netip.Addr]netstate.Endpoint, e netstate.Endpoint) {
 		m[e.Addr] = netstate.Endpoint{Addr: e.Addr, Link: e.Link}
 	})
 }
 
 // Settle names endpoints of ours that exist, with their ids.
 func (s *Store) Settle(eps ...netstate.Endpoint) error {
-	return s.endpoints(eps, func(m map[netip.Addr]netstate.Endpoint, e netstate.Endpoint) {
+	return s.endpoints(false, eps, func(m map[netip.Addr]netstate.Endpoint, e netstate.Endpoint) {
 		m[e.Addr] = netstate.Endpoint{Addr: e.Addr, Link: e.Link, ID: e.ID}
 	})
 }
 
 // Forget takes endpoints out that do not exist, or are not ours.
 func (s *Store) Forget(eps ...netstate.Endpoint) error {
-	return s.endpoints(eps, func(m map[netip.Addr]netstate.Endpoint, e netstate.Endpoint) {
+	return s.endpoints(false, eps, func(m map[netip.Addr]netstate.Endpoint, e netstate.Endpoint) {
 		delete(m, e.Addr)
 	})
 }
 
-func (s *Store) endpoints(eps []netstate.Endpoint, change func(map[netip.Addr]netstate.Endpoint, netstate.Endpoint)) error {
+func (s *Store) endpoints(haste bool, eps []netstate.Endpoint, change func(map[netip.Addr]netstate.Endpoint, netstate.Endpoint)) error {
 	m := maps.Clone(s.now.Endpoints)
 	if m == nil {
 		m = map[netip.Addr]netstate.Endpoint{}
@@ -151,7 +156,7 @@ func (s *Store) endpoints(eps []netstate.Endpoint, change func(map[netip.Addr]ne
 		change(m, e)
 	}
 	s.now.Endpoints = m
-	return s.write()
+	return s.write(haste)
 }
 
 // SetLimits says which limits are about to be set, and which are there. What is
@@ -163,19 +168,20 @@ func (s *Store) SetLimits(found, set netstate.Limits) error {
 		s.now.LimitsFound, s.now.LimitsBefore = &found, nil
 	}
 	s.now.LimitsSet = &set
-	return s.write()
+	return s.write(false)
 }
 
 // SetProtocols says under which protocols rules and routes of ours are made, or
 // were and may be in the kernel still.
 func (s *Store) SetProtocols(p ...uint8) error {
 	s.now.Protocols = slices.Compact(slices.Sorted(slices.Values(p)))
-	return s.write()
+	return s.write(false)
 }
 
 // Remove deletes the record and all that it says.
 func (s *Store) Remove() error {
 	s.now, s.disk = netstate.Ownership{}, nil
+	s.Close()
 	if err := os.Remove(s.path()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove state record %s: %w", s.path(), bare(err))
 	}
@@ -184,18 +190,19 @@ func (s *Store) Remove() error {
 
 // write changes the file at once, so that a crash leaves the old or the new
 // content. There is no fsync: the record must not outlive the boot.
-func (s *Store) write() error {
+func (s *Store) write(haste bool) error {
 	s.now.Known = true
-	b, err := encode(s.now, s.bootID, s.cookie)
-	if err == nil && s.disk != nil && bytes.Equal(b, s.disk) {
+	s.next = appendDocument(s.next[:0], s.now, s.bootID, s.cookie)
+	if s.disk != nil && bytes.Equal(s.next, s.disk) {
 		return nil
 	}
-	if err == nil && !(s.inMemory && overwrite(s.path(), b)) {
-		err = s.replace(b)
+	if s.overwrite(haste) {
+		s.disk, s.next = s.next, s.disk
+		return nil
 	}
-	if err != nil {
+	if err := s.replace(s.next); err != nil {
 		return fmt.Errorf("write state record %s: %w: after a restart, endpoints that it does not name count as foreign unless they are exactly as planned", s.path(), err)
 	}
-	s.disk = b
+	s.disk, s.next = s.next, s.disk
 	return nil
 }

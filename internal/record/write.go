@@ -16,39 +16,59 @@ const padded = 4096
 
 // overwrite writes over a file in memory and tells whether that was possible.
 // Making a file and renaming it takes several times as long, and every new path
-// waits for it.
-func overwrite(path string, b []byte) bool {
-	if len(b) > padded {
+// waits for it. In haste the file is not looked up again: one that was moved away
+// is missed until the next write that is not.
+func (s *Store) overwrite(haste bool) bool {
+	if !s.inMemory || len(s.next) > padded {
 		return false
 	}
-	fd, err := openFile(path, unix.O_WRONLY|unix.O_NOFOLLOW)
-	if err != nil {
+	if haste && s.fd >= 0 && s.writeOver() {
+		return true
+	}
+	s.Close()
+	var err error
+	if s.fd, err = openFile(s.path(), unix.O_WRONLY|unix.O_NOFOLLOW); err != nil {
 		return false
 	}
-	defer unix.Close(fd)
+	return s.writeOver()
+}
+
+// writeOver writes over the file that is open, if it has its name still.
+func (s *Store) writeOver() bool {
 	var st unix.Stat_t
-	if unix.Fstat(fd, &st) != nil || st.Size != padded || st.Nlink != 1 {
+	if unix.Fstat(s.fd, &st) != nil || st.Size != padded || st.Nlink != 1 {
 		return false
 	}
-	n, err := unix.Pwrite(fd, pad(b), 0)
+	n, err := unix.Pwrite(s.fd, s.pad(s.next), 0)
 	return err == nil && n == padded
 }
 
-// pad fills up with what JSON ignores.
-func pad(b []byte) []byte {
-	p := make([]byte, padded)
-	for i := copy(p, b); i < padded; i++ {
-		p[i] = ' '
+// Close closes the file of the record, which stays. A later call opens it again.
+func (s *Store) Close() {
+	if s.fd >= 0 {
+		unix.Close(s.fd)
+		s.fd = -1
 	}
-	return p
+}
+
+// pad fills up with what JSON ignores.
+func (s *Store) pad(b []byte) []byte {
+	if s.page == nil {
+		s.page = make([]byte, padded)
+	}
+	for i := copy(s.page, b); i < padded; i++ {
+		s.page[i] = ' '
+	}
+	return s.page
 }
 
 func (s *Store) replace(b []byte) error {
 	// One name is enough, because the lock lets one daemon write; what a crash
 	// left under it is overwritten.
 	temp := s.path() + ".new"
+	s.Close()
 	if s.inMemory && len(b) <= padded {
-		b = pad(b)
+		b = s.pad(b)
 	}
 	err := writeFile(temp, b)
 	if errors.Is(err, fs.ErrNotExist) {
