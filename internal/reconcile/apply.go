@@ -170,10 +170,10 @@ func (l *Loop) recorded(err error) {
 	l.recordErr = err
 }
 
-// note counts, logs and remembers one change. A failure that is the same as
-// before is only counted.
+// note counts one change, and keeps it to be told. A failure that is the same
+// as before is only counted.
 func (l *Loop) note(r *round, c netstate.Change, err error) {
-	e := Event{Time: time.Now(), Change: c, Text: c.Text(l.names), Trigger: r.Trigger}
+	e := Event{Time: time.Now(), Change: c, Trigger: r.Trigger}
 	if err != nil {
 		r.Failed++
 		l.counters.Failures[c.Op]++
@@ -186,11 +186,8 @@ func (l *Loop) note(r *round, c netstate.Change, err error) {
 	} else {
 		r.Changed++
 		l.counters.Changes[c.Op]++
-		l.lines = append(l.lines, line{e.Text, l.fields(c, r)})
 	}
-	l.seq++
-	e.Seq = l.seq
-	l.recent = append(l.recent, e)
+	l.untold = append(l.untold, e)
 }
 
 // forget drops the oldest changes. Views share the list and see no more of it
@@ -201,26 +198,26 @@ func (l *Loop) forget() {
 	}
 }
 
-// line is a change that is still to be logged.
-type line struct {
-	text   string
-	fields []zap.Field
-}
-
-// tell writes the lines of changes. A line wakes up whoever reads the log (with
-// two cores that costs a new path more than its rules and routes do), so they
-// wait until the endpoints have been added.
+// tell remembers the changes that were made, and logs them; a failure has a line
+// already. A line wakes up whoever reads the log (with two cores that costs a new
+// path more than its rules and routes do), so they wait until the endpoints have
+// been added.
 func (l *Loop) tell() {
-	for _, x := range l.lines {
-		l.log.Info(x.text, x.fields...)
+	for _, e := range l.untold {
+		l.seq++
+		e.Seq, e.Text = l.seq, e.Change.Text(l.names)
+		l.recent = append(l.recent, e)
+		if e.Err == "" {
+			l.log.Info(e.Text, l.fields(e.Change, e.Trigger)...)
+		}
 	}
-	clear(l.lines)
-	l.lines = l.lines[:0]
+	clear(l.untold)
+	l.untold = l.untold[:0]
 }
 
 // fields are the details of a change that logs can be searched by.
-func (l *Loop) fields(c netstate.Change, r *round) []zap.Field {
-	f := []zap.Field{zap.String("reason", c.Reason), zap.String("trigger", r.Trigger)}
+func (l *Loop) fields(c netstate.Change, trigger string) []zap.Field {
+	f := []zap.Field{zap.String("reason", c.Reason), zap.String("trigger", trigger)}
 	if i := c.Link(); i != 0 {
 		f = append(f, zap.String("link", l.names.Name(i)))
 	}

@@ -92,7 +92,7 @@ type Loop struct {
 	since    map[findingKey]time.Time
 	counters Counters
 	recent   []Event
-	lines    []line
+	untold   []Event // changes that are not in recent yet
 	seq      uint64
 	started  time.Time
 

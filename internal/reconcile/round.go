@@ -110,6 +110,7 @@ func (l *Loop) decide(now time.Time) {
 	owned := l.o.Record.Owned()
 	l.plan = plan.Desired(plan.Input{Config: l.cfg, Snapshot: l.snap, Owned: owned, Grace: grace, Hold: hold, Reach: l.reached()})
 	l.changes = diff.Diff(diff.Input{
+
 		Snapshot: l.snap, Plan: l.plan, Owned: owned, Routing: l.cfg.Routing, Foreign: l.cfg.ForeignEndpoints,
 	})
 	l.wishes = wishes(l.plan)
@@ -240,7 +241,7 @@ func (l *Loop) fail(r *round, c netstate.Change, err error) {
 		l.failures[o] = f
 	}
 	if f.err == nil || f.err.Error() != err.Error() {
-		l.log.Warn(c.Text(l.names), append(l.fields(c, r), zap.Error(err))...)
+		l.log.Warn(c.Text(l.names), append(l.fields(c, r.Trigger), zap.Error(err))...)
 	}
 	f.err = err
 	f.tries++
