@@ -21,13 +21,16 @@ var (
 // lookupBatch keeps the answers of one batch far below the receive buffer.
 const lookupBatch = 32
 
-// readPreferred asks for the preferred source of every link that has a usable
-// address, if anything changed on which the answer depends.
+// readPreferred asks for the preferred source of every link that has several
+// usable addresses, if anything changed on which the answer depends.
 func (k *Kernel) readPreferred(h netstate.Hints) error {
 	if k.changed == 0 && !h.Full {
 		return nil
 	}
 	asked := k.linksToAsk()
+	if len(asked) == 0 && len(k.preferred) == 0 {
+		return nil
+	}
 	found := make(map[netstate.LinkFamily]netip.Addr, len(asked))
 	for len(asked) > 0 {
 		n := min(len(asked), lookupBatch)
@@ -42,15 +45,25 @@ func (k *Kernel) readPreferred(h netstate.Hints) error {
 	return nil
 }
 
+// linksToAsk leaves out where there is no choice: the answer counts only if it
+// is a usable address of the link.
 func (k *Kernel) linksToAsk() []netstate.LinkFamily {
 	var asked []netstate.LinkFamily
-	for _, a := range k.addrs { // sorted by link and family
-		lf := netstate.LinkFamily{Link: a.Link, Family: a.Family()}
-		if n := len(asked); !a.Usable() || !netstate.Routable(a.IP()) || n > 0 && asked[n-1] == lf {
+	var last netstate.LinkFamily
+	n := 0
+	for i := range k.addrs { // sorted by link and family
+		a := &k.addrs[i]
+		if !a.Usable() || !netstate.Routable(a.IP()) {
+			continue
+		}
+		if lf := (netstate.LinkFamily{Link: a.Link, Family: a.Family()}); lf != last {
+			last, n = lf, 0
+		}
+		if n++; n != 2 {
 			continue
 		}
 		if l, ok := k.link(a.Link); ok && l.Up() && !l.Loopback() {
-			asked = append(asked, lf)
+			asked = append(asked, last)
 		}
 	}
 	return asked

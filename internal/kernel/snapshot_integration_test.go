@@ -184,13 +184,16 @@ func TestSilentFlushIsSeen(t *testing.T) {
 func TestPreferredSource(t *testing.T) {
 	t.Parallel()
 	h := twoUplinks(t)
-	h.IP("addr add 10.1.1.9/24 dev eth0", "route add default via 10.1.1.1 dev eth0 src 10.1.1.9", "-6 route add default via 2001:db8:1::1")
+	h.IP("addr add 10.1.1.8/24 dev eth0", "addr add 10.1.1.9/24 dev eth0", "route add default via 10.1.1.1 dev eth0 src 10.1.1.9",
+		"addr add 10.1.2.9/24 dev eth1", "route add default via 10.1.2.1 dev eth1 metric 9",
+		"addr add 2001:db8:1::9/64 dev eth0 nodad", "-6 route add default via 2001:db8:1::1 dev eth0 src 2001:db8:1::9",
+		"addr add 2001:db8:2::9/64 dev eth1 nodad")
 	inside(t, h, func(k *Kernel) {
 		s := refresh(t, k, full())
 		eth0, eth1 := linkNamed(t, s, "eth0").Index, linkNamed(t, s, "eth1").Index
 		for lf, want := range map[netstate.LinkFamily]string{
 			{Link: eth0, Family: netstate.IPv4}: "10.1.1.9", {Link: eth1, Family: netstate.IPv4}: "10.1.2.2",
-			{Link: eth0, Family: netstate.IPv6}: "2001:db8:1::2",
+			{Link: eth0, Family: netstate.IPv6}: "2001:db8:1::9",
 		} {
 			if got := s.Preferred[lf].String(); got != want {
 				t.Errorf("preferred source of link %d %s: %s, want %s", lf.Link, lf.Family, got, want)
@@ -203,6 +206,11 @@ func TestPreferredSource(t *testing.T) {
 		s = refresh(t, k, netstate.Hints{Kinds: netstate.KindAddrs, Links: only(eth0)})
 		if got := s.Preferred[netstate.LinkFamily{Link: eth0, Family: netstate.IPv4}].String(); got != "10.1.1.2" {
 			t.Errorf("preferred source after the address went: %s", got)
+		}
+		h.IP("addr del 10.1.1.8/24 dev eth0")
+		s = refresh(t, k, netstate.Hints{Kinds: netstate.KindAddrs, Links: only(eth0)})
+		if got, ok := s.Preferred[netstate.LinkFamily{Link: eth0, Family: netstate.IPv4}]; ok {
+			t.Errorf("asked for the only address of a link: %s", got)
 		}
 	})
 }

@@ -13,7 +13,7 @@ type Snapshot struct {
 	Endpoints []Endpoint
 	Limits    Limits
 	// Preferred is the source that the kernel picks for an unbound lookup of
-	// the fixed probe destinations out of a link.
+	// the fixed probe destinations out of a link with several usable addresses.
 	Preferred map[LinkFamily]netip.Addr
 	// Outbound names the links by which unbound and unmarked lookups of two
 	// fixed destinations leave, one in each half of a family's global space;

@@ -141,6 +141,9 @@ func (b *builder) chooseAddress(u *uplink, eligible []netstate.Addr) (netip.Addr
 	if ip, ok := b.existing(u, eligible, preferred); ok {
 		return ip, "endpoint of " + u.Name + " that exists and is good"
 	}
+	if len(eligible) == 1 {
+		return eligible[0].IP(), "only usable address of " + u.Name
+	}
 	usable := func(ip netip.Addr) bool {
 		return slices.ContainsFunc(eligible, func(a netstate.Addr) bool { return a.IP() == ip })
 	}
