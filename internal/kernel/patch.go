@@ -80,6 +80,9 @@ func (p *patches) take() map[tableID][]patch {
 func (p *patches) setLarge(seen map[tableID]int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if len(seen) == 0 && len(p.large) == 0 {
+		return
+	}
 	p.large = map[tableID]struct{}{}
 	for id, n := range seen {
 		if n > manyRoutes {

@@ -183,19 +183,19 @@ func TestTouchedUntilRead(t *testing.T) {
 		{Kinds: netstate.KindEndpoints},
 		{Kinds: netstate.KindRoutes, Family: netstate.IPv6},
 	} {
-		if m.takeTouched(other)[netstate.IPv4] {
+		if m.takeTouched(other).has(netstate.IPv4) {
 			t.Errorf("%+v reads IPv4 routes", other)
 		}
 	}
 	mine := netstate.Hints{Kinds: netstate.KindRoutes, Family: netstate.IPv4}
-	if got := m.takeTouched(mine); !got[netstate.IPv4] || got[netstate.IPv6] {
+	if got := m.takeTouched(mine); !got.has(netstate.IPv4) || got.has(netstate.IPv6) {
 		t.Errorf("after others: touched %v", got)
 	}
-	if got := m.takeTouched(mine); got[netstate.IPv4] {
+	if got := m.takeTouched(mine); got.has(netstate.IPv4) {
 		t.Error("read twice for one event")
 	}
 	m.touch(0)
-	if got := m.takeTouched(netstate.Hints{Kinds: netstate.KindLinks}); !got[netstate.IPv4] || !got[netstate.IPv6] {
+	if got := m.takeTouched(netstate.Hints{Kinds: netstate.KindLinks}); !got.has(netstate.IPv4) || !got.has(netstate.IPv6) {
 		t.Errorf("a change of any family: touched %v", got)
 	}
 }

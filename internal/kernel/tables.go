@@ -49,16 +49,21 @@ func (m *mainTable) touch(family netstate.Family) {
 // takeTouched tells for each family that the hints have read whether its tables
 // may have changed, and takes that for read. What the hints leave out stays
 // noted for those that come with the event.
-func (m *mainTable) takeTouched(h netstate.Hints) map[netstate.Family]bool {
+func (m *mainTable) takeTouched(h netstate.Hints) touchedFamilies {
 	unsure := !m.watched.Load() || h.Full || h.Walk
-	touched := make(map[netstate.Family]bool, len(netstate.Families))
+	var t touchedFamilies
 	for i, f := range netstate.Families {
 		if readsRoutes(h, f) {
-			touched[f] = m.touched[i].Swap(false) || unsure
+			t[i] = m.touched[i].Swap(false) || unsure
 		}
 	}
-	return touched
+	return t
 }
+
+// touchedFamilies is in the order of netstate.Families.
+type touchedFamilies [2]bool
+
+func (t touchedFamilies) has(f netstate.Family) bool { return t[slices.Index(netstate.Families[:], f)] }
 
 // readsRoutes tells whether the hints are about routes of a family, or about
 // what routes depend on.
@@ -83,9 +88,6 @@ func (m *mainTable) takeStrays() map[tableID]struct{} {
 	defer m.mu.Unlock()
 	ids := m.strays
 	m.strays = nil
-	if ids == nil {
-		ids = map[tableID]struct{}{}
-	}
 	return ids
 }
 
@@ -138,7 +140,7 @@ func (k *Kernel) readRoutes(h netstate.Hints) error {
 	return nil
 }
 
-func (k *Kernel) readTables(h netstate.Hints, touched map[netstate.Family]bool, strays map[tableID]struct{}) error {
+func (k *Kernel) readTables(h netstate.Hints, touched touchedFamilies, strays map[tableID]struct{}) error {
 	wanted := k.wantedTables()
 	tables := make(map[tableID][]netstate.Route, len(wanted))
 	keep := k.keeper()
@@ -149,8 +151,8 @@ func (k *Kernel) readTables(h netstate.Hints, touched map[netstate.Family]bool, 
 			known = false
 		}
 		_, named := h.Links[path]
-		again := readsRoutes(h, id.family) && (path == 0 || h.Links == nil || named || dependsOn(old, path, h.Links))
-		if known && (!again || k.main.seen[id] > manyRoutes && !touched[id.family]) {
+		again := readsRoutes(h, id.family) && (path == 0 || !h.Added && (h.Links == nil || named || dependsOn(old, path, h.Links)))
+		if known && (!again || k.main.seen[id] > manyRoutes && !touched.has(id.family)) {
 			list := events[id]
 			if len(list) == 0 {
 				tables[id] = old
@@ -194,56 +196,22 @@ func dependsOn(routes []netstate.Route, path int, links map[int]struct{}) bool {
 	})
 }
 
-// wantedTables maps every table that matters to the link whose path table it
-// is, or to 0. Ports have none, nor do links without an address that can be an
-// uplink's: a host with hundreds of containers has hundreds of them. What is left
-// of ours in the table of such a link is found as stale.
-func (k *Kernel) wantedTables() map[tableID]int {
-	addressed := make(map[int]bool, 8)
-	for _, a := range k.addrs {
-		if netstate.Routable(a.IP()) {
-			addressed[a.Link] = true
-		}
-	}
-	wanted := make(map[tableID]int, 2+2*len(addressed)+len(k.rules)/8)
-	for _, f := range k.families {
-		for _, l := range k.links {
-			if addressed[l.Index] && !l.Loopback() && l.Master == 0 {
-				wanted[tableID{f, k.options.Load().TableBase + uint32(l.Index)}] = l.Index
-			}
-		}
-		wanted[tableID{f, netstate.TableMain}] = 0
-	}
-	for _, r := range k.rules {
-		if r.Action != netstate.ActLookup || r.Table == 0 || r.Table == netstate.TableLocal {
-			continue
-		}
-		if _, path := wanted[tableID{r.Family, r.Table}]; !path {
-			wanted[tableID{r.Family, r.Table}] = 0
-		}
-	}
-	return wanted
-}
-
 // readStale adds the tables with routes of ours that nothing else leads to, such
 // as the path tables of links that are gone, and of them only what is ours. A
 // full read looks through all tables.
 func (k *Kernel) readStale(full bool, wanted map[tableID]int, strays map[tableID]struct{}, tables map[tableID][]netstate.Route, keep keeper) error {
 	if !full {
 		for id := range k.tables {
-			strays[id] = struct{}{}
-		}
-		for id := range strays {
-			if _, ok := wanted[id]; ok {
+			if _, ok := strays[id]; ok {
 				continue
 			}
-			routes, err := k.readTable(id, keep)
-			if err != nil {
+			if err := k.readOurs(id, wanted, tables, keep); err != nil {
 				return err
 			}
-			foreign := func(r netstate.Route) bool { return !k.ours(r) }
-			if routes = slices.DeleteFunc(routes, foreign); len(routes) > 0 {
-				tables[id] = routes
+		}
+		for id := range strays {
+			if err := k.readOurs(id, wanted, tables, keep); err != nil {
+				return err
 			}
 		}
 		return nil
@@ -261,6 +229,22 @@ func (k *Kernel) readStale(full bool, wanted map[tableID]int, strays map[tableID
 				}
 			}
 		}
+	}
+	return nil
+}
+
+// readOurs reads what is ours of a table that is not wanted.
+func (k *Kernel) readOurs(id tableID, wanted map[tableID]int, tables map[tableID][]netstate.Route, keep keeper) error {
+	if _, ok := wanted[id]; ok {
+		return nil
+	}
+	routes, err := k.readTable(id, keep)
+	if err != nil {
+		return err
+	}
+	foreign := func(r netstate.Route) bool { return !k.ours(r) }
+	if routes = slices.DeleteFunc(routes, foreign); len(routes) > 0 {
+		tables[id] = routes
 	}
 	return nil
 }

@@ -26,6 +26,9 @@ type Hints struct {
 	// Links names the links whose addresses and routes changed; nil with a
 	// kind set means any.
 	Links map[int]struct{}
+	// Added says that something came, and nothing can have gone with it in the
+	// tables of paths.
+	Added bool
 	// Lazy says that no path can depend on it as far as is known, so that it may
 	// wait for more of its kind. It names links.
 	Lazy bool
@@ -50,6 +53,7 @@ func (h *Hints) Merge(other Hints) {
 	h.Kinds |= other.Kinds
 	h.Full = h.Full || other.Full
 	h.Walk = h.Walk || other.Walk
+	h.Added = h.Added && other.Added
 	if h.Family != other.Family {
 		h.Family = 0
 	}
