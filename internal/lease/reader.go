@@ -3,6 +3,7 @@ package lease
 import (
 	"maps"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -53,24 +54,26 @@ type address4 struct {
 // Find returns the gateways of those links that have no IPv4 default route in
 // main, as Gateways does.
 func (r *Reader) Find(links []netstate.Link, addrs []netstate.Addr, routes []netstate.Route) map[netstate.LinkFamily]netip.Addr {
-	addressed := byLink(addrs)
+	defaults := withDefault(routes)
 	var list []netstate.Link
-	for _, l := range links {
-		if len(addressed[l.Index]) > 0 {
-			list = append(list, l)
+	last := 0
+	for i := range addrs { // sorted by link
+		a := &addrs[i]
+		if a.Link == last || defaults[a.Link] || !counts(a) {
+			continue
+		}
+		last = a.Link
+		at, ok := slices.BinarySearchFunc(links, a.Link, func(l netstate.Link, index int) int { return l.Index - index })
+		if ok {
+			list = append(list, links[at])
 		}
 	}
-	return r.Gateways(WithoutDefault(list, routes), addrs, time.Now())
+	return r.Gateways(list, addrs, time.Now())
 }
 
 // WithoutDefault returns the links that no IPv4 default route of main uses.
 func WithoutDefault(links []netstate.Link, routes []netstate.Route) []netstate.Link {
-	has := map[int]bool{}
-	for _, r := range routes {
-		if r.Family == netstate.IPv4 && r.Table == netstate.TableMain && r.Type == netstate.Unicast && r.Default() {
-			has[r.Link] = true
-		}
-	}
+	has := withDefault(routes)
 	var list []netstate.Link
 	for _, l := range links {
 		if !has[l.Index] {
@@ -80,6 +83,18 @@ func WithoutDefault(links []netstate.Link, routes []netstate.Route) []netstate.L
 	return list
 }
 
+// withDefault are the links that an IPv4 default route of main uses.
+func withDefault(routes []netstate.Route) map[int]bool {
+	has := map[int]bool{}
+	for i := range routes {
+		r := &routes[i]
+		if r.Family == netstate.IPv4 && r.Table == netstate.TableMain && r.Type == netstate.Unicast && r.Default() {
+			has[r.Link] = true
+		}
+	}
+	return has
+}
+
 // Gateways returns, for each of the links that has a lease for one of its usable
 // addresses, the router that the lease names; all of them are IPv4. addrs are
 // the addresses of all links of the host. Files that are absent, unreadable,
@@ -87,6 +102,9 @@ func WithoutDefault(links []netstate.Link, routes []netstate.Route) []netstate.L
 func (r *Reader) Gateways(links []netstate.Link, addrs []netstate.Addr, now time.Time) map[netstate.LinkFamily]netip.Addr {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if len(links) == 0 && len(r.found) == 0 && len(r.waiting) == 0 {
+		return r.gateway
+	}
 	before, waited := r.found, r.waiting
 	r.found, r.waiting = map[netstate.LinkFamily]found{}, map[address4]time.Time{}
 	r.files.begin(r.Root)
@@ -154,12 +172,17 @@ func (r *Reader) Sources() map[netstate.LinkFamily]string {
 // thousands of links, and link-local addresses on all of them.
 func byLink(addrs []netstate.Addr) map[int][]netstate.Addr {
 	m := map[int][]netstate.Addr{}
-	for _, a := range addrs {
-		if a.Family() == netstate.IPv4 && a.Usable() && netstate.Routable(a.IP()) {
-			m[a.Link] = append(m[a.Link], a)
+	for i := range addrs {
+		if a := &addrs[i]; counts(a) {
+			m[a.Link] = append(m[a.Link], *a)
 		}
 	}
 	return m
+}
+
+// counts tells whether a lease could have brought the address.
+func counts(a *netstate.Addr) bool {
+	return a.Family() == netstate.IPv4 && a.Usable() && netstate.Routable(a.IP())
 }
 
 // search asks the clients in turn. recent tells whether a file that may be about
