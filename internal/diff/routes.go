@@ -67,22 +67,26 @@ func (b *builder) places() []*place {
 		}
 		return p
 	}
-	for _, w := range b.Plan.Routes {
+	for i := range b.Plan.Routes {
+		w := &b.Plan.Routes[i]
 		if w.Family == netstate.IPv6 && w.Metric == 0 {
-			w.Metric = 1024 // IP6_RT_PRIO_USER, which the kernel makes of none
+			made := *w
+			made.Metric = 1024 // IP6_RT_PRIO_USER, which the kernel makes of none
+			w = &made
 		}
 		if p := at(placeOf(w.Route)); p.want == nil || lessRoute(w.Route, p.want.Route) {
-			p.want = &w
+			p.want = w
 		}
 		tables[w.Table] = true
 	}
-	for _, r := range b.Snapshot.Routes {
-		if b.Owned.OwnsRoute(b.Routing.Protocol, r) {
-			p := at(placeOf(r))
-			p.ours = append(p.ours, r)
+	for i := range b.Snapshot.Routes {
+		r := &b.Snapshot.Routes[i]
+		if b.Owned.OwnsRoute(b.Routing.Protocol, *r) {
+			p := at(placeOf(*r))
+			p.ours = append(p.ours, *r)
 		} else if tables[r.Table] {
-			if p := byKey[placeOf(r)]; p != nil && p.want != nil {
-				p.foreign = append(p.foreign, r)
+			if p := byKey[placeOf(*r)]; p != nil && p.want != nil {
+				p.foreign = append(p.foreign, *r)
 			}
 		}
 	}

@@ -73,6 +73,9 @@ func (b *builder) settleRules(c *chain, ip netip.Addr, set plan.RuleSet) {
 	for _, r := range add {
 		b.up(netstate.Change{Op: netstate.RuleAppend, Rule: r, Reason: set.Reason})
 	}
+	if len(gone) == 0 {
+		return
+	}
 	reason := fmt.Sprintf("%s has other rules now", ip)
 	if len(add) > 0 {
 		reason = fmt.Sprintf("the rules of %s were appended anew", ip)

@@ -63,12 +63,34 @@ func newBuilder(in Input) *builder {
 			b.noteUnusable(key, a)
 		}
 	}
-	for _, r := range b.snap.Routes {
-		if r.Table == netstate.TableMain {
-			b.main[r.Family] = append(b.main[r.Family], r)
-		}
+	for _, f := range netstate.Families {
+		b.main[f] = inMain(b.snap.Routes, f)
 	}
 	return b
+}
+
+// inMain are the routes of one family in main, which a snapshot has in a row.
+func inMain(routes []netstate.Route, f netstate.Family) []netstate.Route {
+	is := func(r *netstate.Route) bool { return r.Table == netstate.TableMain && r.Family == f }
+	first, end, n := 0, 0, 0
+	for i := range routes {
+		if is(&routes[i]) {
+			if n == 0 {
+				first = i
+			}
+			end, n = i+1, n+1
+		}
+	}
+	if end-first == n {
+		return routes[first:end:end]
+	}
+	var list []netstate.Route
+	for i := range routes {
+		if is(&routes[i]) {
+			list = append(list, routes[i])
+		}
+	}
+	return list
 }
 
 // sortUplinks orders paths: those that work first, then by the administrator's

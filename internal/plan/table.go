@@ -73,14 +73,15 @@ func (t *tableBuilder) add(r netstate.Route, reason string) {
 
 // candidates are the routes of the link, in the order in which the kernel
 // prefers them, that a path table can take over.
-func (t *tableBuilder) candidates(keep func(netstate.Route) bool) []netstate.Route {
+func (t *tableBuilder) candidates(keep func(*netstate.Route) bool) []netstate.Route {
 	var out []netstate.Route
 	for _, table := range t.u.tables {
-		for _, r := range t.b.snap.Routes {
+		for i := range t.b.snap.Routes {
+			r := &t.b.snap.Routes[i]
 			if r.Table == table && r.Family == t.u.Family && r.Link == t.u.Link && r.Type == netstate.Unicast &&
 				!r.Default() && !r.Expired() && r.TOS == 0 && !r.Encap && !r.SrcPrefix.IsValid() &&
-				!t.b.in.Owned.OwnsRoute(t.b.in.Config.Routing.Protocol, r) && keep(r) {
-				out = append(out, r)
+				keep(r) && !t.b.in.Owned.OwnsRoute(t.b.in.Config.Routing.Protocol, *r) {
+				out = append(out, *r)
 			}
 		}
 	}
@@ -92,7 +93,7 @@ func (t *tableBuilder) candidates(keep func(netstate.Route) bool) []netstate.Rou
 }
 
 func (t *tableBuilder) onLink() {
-	for _, r := range t.candidates(func(r netstate.Route) bool { return !r.Gateway.IsValid() }) {
+	for _, r := range t.candidates(func(r *netstate.Route) bool { return !r.Gateway.IsValid() }) {
 		t.add(r, "on-link on "+t.u.Name)
 	}
 }
@@ -100,7 +101,7 @@ func (t *tableBuilder) onLink() {
 // gatewayed takes over the routes that a person, a lease or a router gave; those
 // of routing daemons are theirs to move.
 func (t *tableBuilder) gatewayed() {
-	routes := t.candidates(func(r netstate.Route) bool {
+	routes := t.candidates(func(r *netstate.Route) bool {
 		switch r.Protocol {
 		case netstate.ProtoDHCP, netstate.ProtoRA, netstate.ProtoStatic, netstate.ProtoBoot:
 			return r.Gateway.IsValid()
@@ -138,17 +139,20 @@ func (t *tableBuilder) flagOnLink() {
 // link has fe80::/64; it is no subnet.
 func (b *builder) sharedPrefixes(u *uplink) []netip.Prefix {
 	var shared []netip.Prefix
-	subnet := func(r netstate.Route) bool {
+	subnet := func(r *netstate.Route) bool {
 		return r.Type == netstate.Unicast && !r.Gateway.IsValid() && !r.Default() && !r.Dst.Addr().IsLinkLocalUnicast()
 	}
-	for _, r := range b.main[u.Family] {
+	list := b.main[u.Family]
+	for i := range list {
+		r := &list[i]
 		if r.Link != u.Link || !subnet(r) || slices.Contains(shared, r.Dst) {
 			continue
 		}
-		if slices.ContainsFunc(b.main[u.Family], func(o netstate.Route) bool {
-			return o.Link != u.Link && o.Dst == r.Dst && subnet(o)
-		}) {
-			shared = append(shared, r.Dst)
+		for k := range list {
+			if o := &list[k]; o.Link != u.Link && o.Dst == r.Dst && subnet(o) {
+				shared = append(shared, r.Dst)
+				break
+			}
 		}
 	}
 	return shared
@@ -213,9 +217,11 @@ func (b *builder) errorDefault(f netstate.Family) bool {
 // none.
 func (b *builder) bestDefault(f netstate.Family) *netstate.Route {
 	var best *netstate.Route
-	for i, r := range b.main[f] {
+	list := b.main[f]
+	for i := range list {
+		r := &list[i]
 		if r.Default() && r.TOS == 0 && !r.SrcPrefix.IsValid() && !r.Expired() && (best == nil || r.Metric < best.Metric) {
-			best = &b.main[f][i]
+			best = r
 		}
 	}
 	return best
@@ -224,8 +230,9 @@ func (b *builder) bestDefault(f netstate.Family) *netstate.Route {
 // reportForeign names routes of others in our table: they stay, and may
 // override ours.
 func (b *builder) reportForeign(u *uplink) {
-	for _, r := range b.snap.Routes {
-		if r.Table == u.Table && r.Family == u.Family && !b.in.Owned.OwnsRoute(b.in.Config.Routing.Protocol, r) {
+	for i := range b.snap.Routes {
+		r := &b.snap.Routes[i]
+		if r.Table == u.Table && r.Family == u.Family && !b.in.Owned.OwnsRoute(b.in.Config.Routing.Protocol, *r) {
 			b.find(Warning, "table-in-use", u.Name,
 				"the path table "+strconv.FormatUint(uint64(u.Table), 10)+" holds a route that is not ours: "+r.Text(b.names),
 				"remove the route, or set routing.table_base to a free range")
