@@ -217,6 +217,11 @@ func (c *client) stranger() error {
 	}
 }
 
+// notThereError says that the daemon knows no such thing.
+type notThereError string
+
+func (e notThereError) Error() string { return string(e) }
+
 func (c *client) refused(code int, body []byte) error {
 	var f status.Failure
 	if err := json.Unmarshal(body, &f); err != nil || f.Error == "" {
@@ -224,6 +229,8 @@ func (c *client) refused(code int, body []byte) error {
 	}
 	out := &exitError{code: ExitNo, err: errors.New(f.Error), remedy: f.Remedy}
 	switch code {
+	case http.StatusNotFound:
+		out.err = notThereError(f.Error)
 	case http.StatusForbidden:
 		out.code = ExitPermission
 	case http.StatusServiceUnavailable:

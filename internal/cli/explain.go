@@ -20,7 +20,8 @@ func (a *app) explainCommand() *cobra.Command {
 		Long: `Says why a link is a path or none, what its settings are and which entry of the
 configuration decided each; why an address has rules and an endpoint or lacks
 them; and for the address of another host, by which way each path reaches it:
-how it should be, beside how the kernel does it.
+how it should be, beside how the kernel does it. The name of a host is looked up,
+and a port is left out.
 
 Exit status 1 when there is no such thing.`,
 		Example: "  subflowctl explain eth0\n  subflowctl explain 10.1.1.2\n  subflowctl explain 192.0.2.1",
@@ -34,18 +35,34 @@ Exit status 1 when there is no such thing.`,
 			return a.explainable(args), cobra.ShellCompDirectiveNoFileComp
 		},
 		RunE: func(_ *cobra.Command, args []string) error {
-			var e status.Explanation
-			raw, err := a.client().get(control.PathExplain+"?"+url.Values{"what": {args[0]}}.Encode(), &e)
-			if err != nil {
+			what := withoutPort(args[0])
+			err := a.explain(what)
+			var none notThereError
+			if !errors.As(err, &none) {
 				return err
 			}
-			if a.format == formatJSON {
-				return a.printJSON(raw)
+			if a.format == formatText && hostName(what) {
+				return a.explainName(what)
 			}
-			a.out.WriteString(explanationText(&e, a.coloured()))
-			return nil
+			if why := noDestination(what); why != "" {
+				return &exitError{code: ExitNo, err: fmt.Errorf("%q %s", what, why), remedy: "give a link, an address of this host, or the address of another host"}
+			}
+			return err
 		},
 	}
+}
+
+func (a *app) explain(what string) error {
+	var e status.Explanation
+	raw, err := a.client().get(control.PathExplain+"?"+url.Values{"what": {what}}.Encode(), &e)
+	if err != nil {
+		return err
+	}
+	if a.format == formatJSON {
+		return a.printJSON(raw)
+	}
+	a.out.WriteString(explanationText(&e, a.coloured()))
+	return nil
 }
 
 // explainable are the links and addresses that the daemon knows, for shells, or
