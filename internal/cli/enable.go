@@ -41,6 +41,13 @@ Exit status: 0 done; 1 the unit is left as it is; 4 no permission.`,
 				return err
 			}
 			fmt.Fprintf(&a.out, "made %s\n", file)
+			sockets, err := bus.Sockets(ctx, name)
+			if err != nil {
+				return err
+			}
+			for _, s := range sockets {
+				fmt.Fprintf(&a.out, "%[1]s listens for it, and stays as it is: subflowctl enable %[1]s, or disable it and enable the service\n", s)
+			}
 			return a.restart(ctx, bus, name, now)
 		})
 	cmd.Flags().BoolVar(&preview, "dry-run", false, "print the drop-in, and change nothing")

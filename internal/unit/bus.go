@@ -120,6 +120,30 @@ func (b *Bus) version() int {
 	return n
 }
 
+// Sockets are the socket units that wait for connections in place of a service:
+// run reaches none of their sockets.
+func (b *Bus) Sockets(ctx context.Context, name string) ([]string, error) {
+	common, err := b.conn.GetUnitPropertiesContext(ctx, name)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	var active []string
+	by, _ := common["TriggeredBy"].([]string)
+	for _, s := range by {
+		if !(Unit{Name: s}).IsSocket() {
+			continue
+		}
+		state, err := b.conn.GetUnitPropertyContext(ctx, s, "ActiveState")
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", s, err)
+		}
+		if text, _ := state.Value.Value().(string); text == "active" {
+			active = append(active, s)
+		}
+	}
+	return active, nil
+}
+
 // Reload has systemd read its files again.
 func (b *Bus) Reload(ctx context.Context) error {
 	if err := b.conn.ReloadContext(ctx); err != nil {

@@ -65,6 +65,9 @@ func TestEnable(t *testing.T) {
 	m.write("etc/systemd/system/once.service", onceUnit)
 	m.write("etc/systemd/system/echo.socket", "[Socket]\nListenStream=7003\nAccept=yes\n")
 	m.write("etc/systemd/system/echo@.service", "[Service]\nExecStart=/bin/cat\nStandardInput=socket\n")
+	m.write("etc/systemd/system/late.socket", "[Socket]\nListenStream=7004\n")
+	m.write("etc/systemd/system/late.service", "[Service]\nExecStart=/bin/sleep 1000\n")
+	m.write("etc/systemd/system/hidden.service", "[Service]\nTemporaryFileSystem=/usr/bin\nBindReadOnlyPaths=/usr/bin/sleep\nExecStart=/usr/bin/sleep 1000\n")
 	m.write("etc/systemd/system/guess.service", "[Service]\nType=forking\nExecStart=/bin/true\n")
 	m.run("systemctl", "daemon-reload")
 
@@ -76,11 +79,13 @@ func TestEnable(t *testing.T) {
 		"nonesuch":       "the unit is not-found",
 		"user@0.service": "Delegate=",
 		"subflowd@":      "is a template",
+		"hidden":         "it has /usr/bin/subflowctl out of its sight",
 	} {
 		if out, err := m.try("subflowctl", "enable", name); err == nil || !strings.Contains(out, why) {
 			t.Errorf("enable %s: %v, wanted %q", name, err, why)
 		}
 	}
+	m.enableLate()
 	m.enableSocket()
 }
 
@@ -172,6 +177,20 @@ func (m *machine) enableOnce() {
 		m.t.Errorf("several commands: %q, wanted %q", after, before)
 	}
 	m.run("subflowctl", "disable", "once")
+}
+
+// enableLate: a service for which systemd listens makes no such socket itself.
+func (m *machine) enableLate() {
+	m.t.Helper()
+	const note = "late.socket listens for it, and stays as it is"
+	for _, listens := range []bool{false, true} {
+		if listens {
+			m.run("systemctl", "start", "late.socket")
+		}
+		if out := m.run("subflowctl", "enable", "late"); strings.Contains(out, note) != listens {
+			m.t.Errorf("a socket that listens, %v: %s", listens, out)
+		}
+	}
 }
 
 // enableSocket: systemd 252 does not know the setting, and 257 does.
