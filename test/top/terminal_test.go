@@ -165,6 +165,7 @@ var values = []struct {
 	{regexp.MustCompile(`\d\d:\d\d:\d\d`), "hh:mm:ss"},
 	{regexp.MustCompile(`:[3-6]\d{4}\b`), ":PPPPP"},
 	{regexp.MustCompile(`\[\d+\]`), "[P]"},
+	{regexp.MustCompile(`\bip (-[46] )?(mptcp|rule|route) .*`), "ip CHANGE"}, // whichever of the daemon's is the last
 	{regexp.MustCompile(`\bto [\d.]+ [kM]bit/s *`), "to PEAK"},
 	{regexp.MustCompile(` +[\d.]+ [kM]bit/s`), "RATE"},
 	{regexp.MustCompile(` +\d+%`), "PART"},
