@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/subflowd/subflowd/test/lab"
 )
@@ -235,6 +236,13 @@ func checkHang(m *machine, n *lab.Net) {
 	m.configure("WatchdogSec=4s\n")
 	m.run("systemctl", "restart", "subflowd")
 	m.complete(n, "subflow")
+	pid := m.mainPID()
+	lab.Never(m.t, 6*time.Second, "the daemon answers the watchdog more often than it reads everything", func() error {
+		if now := m.mainPID(); now != pid {
+			return fmt.Errorf("process %s (was %s)", now, pid)
+		}
+		return nil
+	})
 	m.hangs(n, func(pid string) { m.run("kill", "-STOP", pid) })
 	m.hangs(n, func(pid string) {
 		// In every round the loop, and nothing else, looks whether more was announced: it waits there for ten minutes.
