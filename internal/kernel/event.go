@@ -132,11 +132,9 @@ func (d *decoder) route(h header, b []byte) (netstate.Hints, bool) {
 			links[hop.Link] = struct{}{}
 		}
 	}
-	added := h.typ == unix.RTM_NEWROUTE
 	// Whatever lies in a path table concerns the link whose table it is.
 	if path := int64(r.Table) - int64(d.options.TableBase); path > 0 && path < 1<<31 {
 		links[int(path)] = struct{}{}
-		added = false
 	} else if !d.main.patches.note(h, r, multipath != nil) {
 		d.main.touch(r.Family)
 	}
@@ -147,7 +145,8 @@ func (d *decoder) route(h header, b []byte) (netstate.Hints, bool) {
 		links = nil // an error route: any link
 	}
 	return netstate.Hints{
-		Kinds: netstate.KindRoutes, Links: links, Family: r.Family, Added: added, Lazy: links != nil && linkLocal(r) && d.idle(links),
+		Kinds: netstate.KindRoutes, Links: links, Family: r.Family,
+		Added: h.typ == unix.RTM_NEWROUTE && r.Table == netstate.TableMain, Lazy: links != nil && linkLocal(r) && d.idle(links),
 		Reason: "route " + verb(h.typ == unix.RTM_DELROUTE) + ": " + describeRoute(r, *d.names()),
 	}, true
 }

@@ -151,7 +151,8 @@ func (k *Kernel) readTables(h netstate.Hints, touched touchedFamilies, strays ma
 			known = false
 		}
 		_, named := h.Links[path]
-		again := readsRoutes(h, id.family) && (path == 0 || !h.Added && (h.Links == nil || named || dependsOn(old, path, h.Links)))
+		again := readsRoutes(h, id.family) && (id.table == netstate.TableMain ||
+			!h.Added && (path == 0 || h.Links == nil || named || dependsOn(old, path, h.Links)))
 		if known && (!again || k.main.seen[id] > manyRoutes && !touched.has(id.family)) {
 			list := events[id]
 			if len(list) == 0 {

@@ -26,8 +26,8 @@ type Hints struct {
 	// Links names the links whose addresses and routes changed; nil with a
 	// kind set means any.
 	Links map[int]struct{}
-	// Added says that something came, and nothing can have gone with it in the
-	// tables of paths.
+	// Added says that an address or a route of main came: no other table can have
+	// changed by that.
 	Added bool
 	// Lazy says that no path can depend on it as far as is known, so that it may
 	// wait for more of its kind. It names links.
