@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"time"
 
 	"github.com/subflowd/subflowd/internal/kernel"
 	"github.com/subflowd/subflowd/internal/run"
@@ -15,6 +16,10 @@ type programs struct {
 	asked  map[uint32]bool
 	owners map[uint32]kernel.Owner
 	byRun  map[int]bool
+	// rest is how many times as long as a search took there is none: one reads all
+	// descriptors of the host. 0: as often as asked for.
+	rest  int
+	until time.Time
 }
 
 // find looks for the programs of connections that it was not asked for before.
@@ -22,8 +27,12 @@ func (p *programs) find(list []mptcp.Connection) {
 	if p == nil {
 		return
 	}
+	begun := time.Now()
+	if begun.Before(p.until) {
+		return
+	}
 	if p.asked == nil {
-		*p = programs{map[uint32]bool{}, map[uint32]kernel.Owner{}, map[int]bool{}}
+		p.asked, p.owners, p.byRun = map[uint32]bool{}, map[uint32]kernel.Owner{}, map[int]bool{}
 	}
 	p.forget(list)
 	wanted := map[uint32]bool{}
@@ -33,6 +42,7 @@ func (p *programs) find(list []mptcp.Connection) {
 		}
 	}
 	found := kernel.SocketOwners(wanted)
+	p.until = time.Now().Add(time.Duration(p.rest) * time.Since(begun))
 	if len(found) == 0 {
 		return
 	}
@@ -52,7 +62,7 @@ func (p *programs) forget(list []mptcp.Connection) {
 	if len(p.asked) <= 2*len(list)+spare {
 		return
 	}
-	kept := programs{map[uint32]bool{}, map[uint32]kernel.Owner{}, map[int]bool{}}
+	kept := programs{asked: map[uint32]bool{}, owners: map[uint32]kernel.Owner{}, byRun: map[int]bool{}, rest: p.rest}
 	for i := range list {
 		inode := list[i].Inode
 		if !p.asked[inode] {

@@ -157,12 +157,25 @@ func FuzzEvent(f *testing.F) {
 
 // TestProgramsAreForgotten: a screen that runs for days does not grow.
 func TestProgramsAreForgotten(t *testing.T) {
-	p := &programs{map[uint32]bool{}, map[uint32]kernel.Owner{}, map[int]bool{}}
+	p := &programs{asked: map[uint32]bool{}, owners: map[uint32]kernel.Owner{}, byRun: map[int]bool{}}
 	for i := range uint32(1000) {
 		p.asked[i], p.owners[i], p.byRun[int(i)] = true, kernel.Owner{Name: "a", PID: int(i)}, i%2 == 1
 	}
 	p.forget([]mptcp.Connection{{Inode: 7}, {Inode: 2000}})
 	if len(p.asked) != 1 || p.owners[7].PID != 7 || !p.byRun[7] || len(p.owners)+len(p.byRun) != 2 {
 		t.Errorf("%+v", p)
+	}
+}
+
+// TestSearchesRest: on a host with very many open files a search takes long.
+func TestSearchesRest(t *testing.T) {
+	p := &programs{rest: 20}
+	p.find([]mptcp.Connection{{Inode: 1}})
+	if !p.asked[1] || !p.until.After(time.Now()) {
+		t.Fatalf("%+v", p)
+	}
+	p.until = time.Now().Add(time.Hour)
+	if p.find([]mptcp.Connection{{Inode: 2}}); p.asked[2] {
+		t.Error("searched again at once")
 	}
 }

@@ -28,6 +28,8 @@ const (
 	// eventPause puts what happens within it on the screen at once: events come by
 	// the thousand.
 	eventPause = 100 * time.Millisecond
+	// restOfSearch leaves a twentieth of a processor to the search for programs.
+	restOfSearch = 20
 	// topRecent is how many of the daemon's last changes the screen begins with.
 	topRecent = 8
 )
@@ -73,7 +75,7 @@ func (a *app) openTop(ctx context.Context) (*topSource, error) {
 	if err != nil {
 		return nil, observeError(err)
 	}
-	s := &topSource{app: a, observer: o}
+	s := &topSource{app: a, observer: o, programs: programs{rest: restOfSearch}}
 	s.ctx, s.cancel = context.WithCancel(ctx)
 	// What it would write to the terminal is on the screen, and that there is no
 	// daemon is what ask finds: the one error of noDaemon stays where it is.
