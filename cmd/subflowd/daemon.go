@@ -275,6 +275,9 @@ func summary(v *reconcile.View) string {
 	if len(links) == 0 {
 		s = "no link is a path"
 	}
+	if v.Plan.Guard.Withdraws() {
+		s += ", stepped aside for the VPN by " + v.Plan.Guard.Name
+	}
 	if n := len(v.Lingering); n > 0 {
 		s += fmt.Sprintf(", lingering: %d", n)
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/zap"
 
+	"github.com/subflowd/subflowd/internal/config"
 	"github.com/subflowd/subflowd/internal/plan"
 	"github.com/subflowd/subflowd/internal/reconcile"
 )
@@ -27,12 +28,18 @@ func TestReadyConvergedOrNot(t *testing.T) {
 		Left: []reconcile.Left{{Err: "operation not permitted"}},
 	}
 	s := &service{log: zap.NewNop()}
-	for _, v := range []*reconcile.View{{}, refused, refused, {Plan: &plan.Plan{}, Converged: true}} {
+	guarded := &reconcile.View{
+		Plan: &plan.Plan{
+			Paths: []plan.Path{{Name: "eth0", State: plan.Live}}, Guard: &plan.Guard{Name: "wg0", Policy: config.VPNWithdraw},
+		}, Lingering: make([]reconcile.Lingering, 1),
+	}
+	for _, v := range []*reconcile.View{{}, refused, refused, guarded, {Plan: &plan.Plan{}, Converged: true}} {
 		s.round(v)
 	}
 	for _, want := range []string{
 		"STATUS=the kernel cannot be read",
 		"STATUS=links that are paths: 2 (eth0, eth1), endpoints: 0, changes left: 1", "READY=1",
+		"STATUS=links that are paths: 1 (eth0), endpoints: 0, stepped aside for the VPN by wg0, lingering: 1",
 		"STATUS=no link is a path",
 	} {
 		b := make([]byte, 256)
