@@ -84,7 +84,8 @@ func (u *Unit) service(p map[string]any) {
 	u.AmbientCapabilities, _ = p["AmbientCapabilities"].(uint64)
 	u.CapabilityBoundingSet, _ = p["CapabilityBoundingSet"].(uint64)
 	u.NoExecPaths, _ = p["NoExecPaths"].([]string)
-	u.AddressSpace, u.Processes, u.Tasks = limit(p, "LimitAS"), limit(p, "LimitNPROC"), limit(p, "TasksMax")
+	u.AddressSpace, u.Data = limit(p, "LimitAS"), limit(p, "LimitDATA")
+	u.Processes, u.Tasks = limit(p, "LimitNPROC"), limit(p, "TasksMax")
 	hidden, _ := p["InaccessiblePaths"].([]string)
 	u.Hidden = slices.Clone(hidden)
 	for _, t := range rows(p, "TemporaryFileSystem") {

@@ -22,6 +22,9 @@ func (r *Refusal) Error() string { return r.Name + " is left as it is: " + r.Rea
 // starts with 1.5 GiB and not with 1.2 (64 bit).
 const minAddressSpace = 2 << 30
 
+// minData likewise: it does not start with 40 MB, and does with 80.
+const minData = 128 << 20
+
 // minProcesses is what the start takes of processes and threads (some 25) and
 // the supervisor keeps (6), and some more for the program.
 const minProcesses = 64
@@ -81,6 +84,8 @@ func reasonOfService(u Unit, h Host) error {
 		return errors.New("its AppArmorProfile= would be that of subflowctl too, and is not made for it")
 	case u.AddressSpace < minAddressSpace:
 		return fmt.Errorf("its LimitAS= of %d MiB is too little for subflowctl to start in; what it uses is far less", u.AddressSpace>>20)
+	case u.Data < minData:
+		return fmt.Errorf("its LimitDATA= of %d MiB is too little for subflowctl to start in; what it uses is far less", u.Data>>20)
 	case u.Tasks < minProcesses:
 		return fmt.Errorf("its TasksMax= of %d is too little for run, its supervisor and the program together", u.Tasks)
 	case u.Processes < minProcesses && !u.root():

@@ -32,7 +32,7 @@ const everything = 1<<41 - 1
 
 // service is a unit of root with one command.
 func service(args ...string) Unit {
-	return Unit{Name: "a.service", Version: 252, Type: "simple", CapabilityBoundingSet: everything, AddressSpace: math.MaxUint64, Processes: 4096, Tasks: math.MaxUint64, Commands: []Command{{Path: args[0], Args: args}}}
+	return Unit{Name: "a.service", Version: 252, Type: "simple", CapabilityBoundingSet: everything, AddressSpace: math.MaxUint64, Data: math.MaxUint64, Processes: 4096, Tasks: math.MaxUint64, Commands: []Command{{Path: args[0], Args: args}}}
 }
 
 // lines are those of a drop-in that are no comments.
@@ -112,6 +112,7 @@ func TestRefusals(t *testing.T) {
 		{"a root directory of its own", func(u *Unit) { u.RootDirectory = "/srv" }},
 		{"a root directory of its own", func(u *Unit) { u.RootImage = "/srv.img" }},
 		{"its LimitAS= of 1024 MiB", func(u *Unit) { u.AddressSpace = 1 << 30 }},
+		{"its LimitDATA= of 64 MiB", func(u *Unit) { u.Data = 64 << 20 }},
 		{"its TasksMax= of 10 is too little", func(u *Unit) { u.Tasks = 10 }},
 		{"its LimitNPROC= of 10 is too little", func(u *Unit) { u.Processes, u.User = 10, "alice" }},
 		{"", func(u *Unit) { u.Processes = 10 }}, // which does not bind root
