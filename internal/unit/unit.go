@@ -30,7 +30,7 @@ type Unit struct {
 	RootDirectory, RootImage string
 	SELinuxContext, AppArmor string // what the unit sets
 	NoExecPaths              []string
-	AddressSpace, Data       uint64 // LimitAS= and LimitDATA=, in bytes; the largest number is no limit
+	AddressSpace, Data       uint64   // LimitAS= and LimitDATA=, in bytes; the largest number is no limit
 	Processes, Tasks         uint64   // LimitNPROC= and TasksMax=, likewise
 	Hidden, Shown            []string // paths that are out of its sight, and those of them that are back by a bind mount
 	SystemCalls              SystemCalls
