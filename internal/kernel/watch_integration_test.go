@@ -170,8 +170,8 @@ func TestOwnChangesAreNoNews(t *testing.T) {
 	}
 }
 
+// TestOverflowSubscribesAgain counts descriptors, and so runs alone.
 func TestOverflowSubscribesAgain(t *testing.T) {
-	t.Parallel()
 	h := twoUplinks(t)
 	var once sync.Once
 	stuck, release := make(chan struct{}), make(chan struct{})
@@ -198,7 +198,7 @@ func TestOverflowSubscribesAgain(t *testing.T) {
 	}
 	h.IP("addr add 10.1.1.4/24 dev eth0")
 	w.until(t, "address 10.1.1.4 added on eth0")
-	if after := openDescriptors(t); after > before+20 {
+	if after := openDescriptors(t); after > before {
 		t.Errorf("%d descriptors before, %d after", before, after)
 	}
 }
