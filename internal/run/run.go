@@ -36,12 +36,15 @@ func (e *SupervisorError) Unwrap() error { return e.Err }
 // errno of execve(2). Where Multipath TCP is impossible the program starts all
 // the same, with the TCP that it would have had.
 func Exec(p Program) error {
-	if marked() {
-		return execute(p)
-	}
 	warn := p.Warn
 	if warn == nil {
 		warn = func(error) {}
+	}
+	if marked() {
+		if err := unanswered(); err != nil {
+			warn(err)
+		}
+		return execute(p)
 	}
 	if err := mptcpOff(); err != nil {
 		warn(err)
@@ -61,6 +64,19 @@ func Exec(p Program) error {
 		return &SupervisorError{Err: err}
 	}
 	return execute(p)
+}
+
+// unanswered tells, under an outer run, that its supervisor has been killed. No
+// program gets rid of a filter, so there is nothing to be done here.
+func unanswered() error {
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	switch {
+	case err == nil:
+		unix.Close(fd)
+	case errors.Is(err, unix.ENOSYS):
+		return errors.New("somebody has killed the supervisor of the run around this one: the program gets no TCP sockets; leave that and start it anew")
+	}
+	return nil
 }
 
 // mptcpOff tells why no socket will be an MPTCP one for now. The supervisor

@@ -189,7 +189,8 @@ func TestSupervisorKilled(t *testing.T) {
 	if err := unix.Mkfifo(gate, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p := h.StartCommand(byRun(h, "sh", "-c", "read x <"+gate+"; exec "+probe(t)+" report"))
+	nested := filepath.Join(dir, "nested")
+	p := h.StartCommand(byRun(h, "sh", "-c", "read x <"+gate+"; "+ctl(t)+" run true 2>"+nested+"; exec "+probe(t)+" report"))
 	var s int
 	lab.Eventually(t, soon, "the supervisor", func() error {
 		if s = supervisor(p.Pid); s == 0 || status(p.Pid, "Name") != "sh" {
@@ -206,6 +207,9 @@ func TestSupervisorKilled(t *testing.T) {
 	}
 	if code := p.Wait(soon); code != 0 {
 		t.Fatalf("exit status %d: %s", code, p.Log())
+	}
+	if said, err := os.ReadFile(nested); !strings.HasPrefix(string(said), "subflowctl: somebody has killed the supervisor of the run around this one: ") {
+		t.Errorf("a run inside it says %q, %v", said, err)
 	}
 	r := decode[report](t, p.Log())
 	if r.Sockets["inet"] != -int(unix.ENOSYS) || r.Sockets["udp"] != unix.IPPROTO_UDP {
