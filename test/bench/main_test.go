@@ -18,9 +18,11 @@ import (
 // roleEnv makes this program a reference instead of a test: it runs as a process of its own, as the daemon does.
 const roleEnv = "SUBFLOW_BENCH_ROLE"
 
+var loops = map[string]func() error{"bare": bareLoop, "careful": carefulLoop}
+
 func TestMain(m *testing.M) {
-	if os.Getenv(roleEnv) == "bare" {
-		if err := bareLoop(); err != nil {
+	if loop, ok := loops[os.Getenv(roleEnv)]; ok {
+		if err := loop(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}

@@ -207,15 +207,15 @@ func (s *subject) startOurs(args ...string) *lab.Daemon {
 	return d
 }
 
-// startBare starts the bare loop.
-func (s *subject) startBare() {
+// startLoop starts one of the loops.
+func (s *subject) startLoop() {
 	s.t.Helper()
 	exe, err := os.Executable()
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	cmd := s.h.Command(exe)
-	cmd.Env = append(cmd.Env, roleEnv+"=bare")
+	cmd.Env = append(cmd.Env, roleEnv+"="+s.name)
 	s.started(s.h.StartCommand(cmd), "ready")
 }
 
