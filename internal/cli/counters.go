@@ -193,12 +193,7 @@ func (p *page) counter(c status.KernelCounter) {
 	if c.Remedy != "" && c.Value > 0 && c.Level != status.CounterUsual {
 		text += ". Do: " + c.Remedy
 	}
-	for i, line := range wrap(clean(text), width-column) {
-		if i > 0 {
-			front = strings.Repeat(" ", column)
-		}
-		p.line(front + line)
-	}
+	p.beside(front, column, text)
 }
 
 // addedText is one look of --watch.

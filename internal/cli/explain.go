@@ -264,12 +264,7 @@ func (x *explainPage) settings(l status.LinkExplanation) {
 			c = bold
 		}
 		front := "  " + fit(s.Key, key) + "  " + x.paint(c, fit(clean(s.Value), value)) + "  "
-		for i, line := range wrap(clean(s.Where), width-key-value-6) {
-			if i > 0 {
-				front = strings.Repeat(" ", key+value+6)
-			}
-			x.line(front + line)
-		}
+		x.beside(front, key+value+6, s.Where)
 	}
 }
 

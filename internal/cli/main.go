@@ -63,6 +63,9 @@ func Main(args []string, stdin io.Reader, stdout, stderr io.Writer, env []string
 			a.env[k] = v
 		}
 	}
+	if w := narrowed(stdout); w != width {
+		width = w
+	}
 	root := a.root()
 	root.SetArgs(args)
 	command, err := root.ExecuteC()

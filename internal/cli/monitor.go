@@ -9,7 +9,6 @@ import (
 	"os/signal"
 	"runtime"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -281,12 +280,7 @@ func eventText(e *status.Event, zone *time.Location, colours bool) string {
 	if e.Remedy != "" {
 		text += "; do: " + e.Remedy
 	}
-	for i, l := range wrap(clean(text), width-column) {
-		if i > 0 {
-			front = strings.Repeat(" ", column)
-		}
-		p.line(front + l)
-	}
+	p.beside(front, column, text)
 	return p.b.String()
 }
 

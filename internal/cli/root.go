@@ -51,7 +51,7 @@ Exit status: 0 yes or done; 1 no (a finding, a timeout); 2 usage;
 	root.SetOut(&a.out)
 	root.SetErr(a.stderr)
 	root.SetUsageTemplate(strings.NewReplacer(
-		"Flags.FlagUsages", fmt.Sprintf("Flags.FlagUsagesWrapped %d", width),
+		"Flags.FlagUsages", fmt.Sprintf("Flags.FlagUsagesWrapped %d", fullWidth),
 		"for more information about a command", "for more",
 	).Replace(root.UsageTemplate()))
 	root.SetVersionTemplate("subflowctl {{.Version}}\n")

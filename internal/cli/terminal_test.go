@@ -107,6 +107,34 @@ func TestTerminalWithoutSize(t *testing.T) {
 	}
 }
 
+// TestNarrowTerminal: text keeps to the terminal, and not below forty columns.
+func TestNarrowTerminal(t *testing.T) {
+	defer func(w int) { width = w }(width)
+	socket := serve(t, "failing")
+	for columns, most := range map[uint16]int{200: 80, 50: 50, 10: 40} {
+		width = 80
+		master, slave := terminal(t)
+		if err := unix.IoctlSetWinsize(int(slave.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: columns}); err != nil {
+			t.Fatal(err)
+		}
+		if code := Main([]string{"--socket", socket, "explain", "eth0"}, nil, slave, io.Discard, nil); code != ExitDone {
+			t.Fatalf("exit %d", code)
+		}
+		b := make([]byte, 64<<10)
+		n, err := master.Read(b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		longest := 0
+		for line := range strings.Lines(string(b[:n])) {
+			longest = max(longest, displayed(strings.TrimRight(line, "\r\n")))
+		}
+		if width != most || longest > most || longest < most-25 {
+			t.Errorf("%d columns: a width of %d, and the longest line has %d:\n%s", columns, width, longest, b[:n])
+		}
+	}
+}
+
 // TestBusySocket: all places of the socket are taken for a while.
 func TestBusySocket(t *testing.T) {
 	socket := serve(t, "laptop")

@@ -11,8 +11,35 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// width is what all text but commands keeps to.
-const width = 80
+// width is what all text but commands keeps to, and tables that need more. Main
+// sets it for terminals that are narrower, before there is any text.
+var width = fullWidth
+
+const (
+	fullWidth  = 80
+	leastWidth = 40 // the narrowest that text is made for
+)
+
+// narrowed is the width for an output: its own if it is a terminal that has less.
+func narrowed(stdout any) int {
+	if size := windowSize(stdout); size != nil && size.Col > 0 {
+		return min(width, max(leastWidth, int(size.Col)))
+	}
+	return width
+}
+
+// windowSize is the size of a terminal; nil: it is none.
+func windowSize(stream any) *unix.Winsize {
+	f, ok := stream.(*os.File)
+	if !ok {
+		return nil
+	}
+	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
+	if err != nil {
+		return nil
+	}
+	return size
+}
 
 // colour is the number of an SGR sequence (ECMA-48, section 8.3.117).
 type colour string
@@ -82,6 +109,22 @@ func (p *page) label(indent int, word string, pad int, c colour, text string) {
 		} else {
 			p.line(strings.Repeat(" ", column) + l)
 		}
+	}
+}
+
+// beside writes wrapped text behind a front of so many columns, or below it where
+// that leaves next to nothing.
+func (p *page) beside(front string, column int, text string) {
+	if width-column < 12 {
+		p.line(front)
+		column = 4
+		front = strings.Repeat(" ", column)
+	}
+	for i, l := range wrap(clean(text), width-column) {
+		if i > 0 {
+			front = strings.Repeat(" ", column)
+		}
+		p.line(front + l)
 	}
 }
 

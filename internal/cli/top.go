@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/signal"
 	"strings"
 	"syscall"
@@ -12,7 +11,6 @@ import (
 
 	tea "charm.land/bubbletea/v2"
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -95,12 +93,8 @@ func (a *app) canDraw() error {
 // sizeless tells whether a terminal has no size, as serial lines and those of
 // some containers.
 func sizeless(stream any) bool {
-	f, ok := stream.(*os.File)
-	if !ok {
-		return false
-	}
-	size, err := unix.IoctlGetWinsize(int(f.Fd()), unix.TIOCGWINSZ)
-	return err == nil && (size.Row == 0 || size.Col == 0)
+	size := windowSize(stream)
+	return size != nil && (size.Row == 0 || size.Col == 0)
 }
 
 // blocks tells whether the terminal has the block elements of Unicode. The
