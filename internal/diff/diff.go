@@ -55,6 +55,11 @@ func Diff(in Input) Changes {
 	return b.out
 }
 
+// onePath is how many changes a new path brings with three rules and limits.
+// Changes are large, and making room for them one by one takes longer than
+// finding them.
+const onePath = 8
+
 // builder collects the changes.
 type builder struct {
 	Input
@@ -64,7 +69,12 @@ type builder struct {
 	downRoutes []netstate.Change
 }
 
-func (b *builder) up(c netstate.Change) { b.out.Up = append(b.out.Up, c) }
+func (b *builder) up(c netstate.Change) {
+	if b.out.Up == nil {
+		b.out.Up = make([]netstate.Change, 0, onePath)
+	}
+	b.out.Up = append(b.out.Up, c)
+}
 
 func (b *builder) find(f plan.Finding) { b.out.Findings = append(b.out.Findings, f) }
 

@@ -57,7 +57,7 @@ func (b *builder) routes() {
 func (b *builder) places() []*place {
 	byKey := map[netstate.RouteKey]*place{}
 	tables := map[uint32]bool{}
-	var all []*place
+	all := make([]*place, 0, len(b.Plan.Routes))
 	at := func(k netstate.RouteKey) *place {
 		p := byKey[k]
 		if p == nil {

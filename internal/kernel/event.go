@@ -127,7 +127,10 @@ func (d *decoder) route(h header, b []byte) (netstate.Hints, bool) {
 		return netstate.Hints{}, false
 	}
 	links := map[int]struct{}{}
-	for _, hop := range append(appendNexthops(nil, netstate.Route{}, multipath), r) {
+	if r.Link > 0 {
+		links[r.Link] = struct{}{}
+	}
+	for _, hop := range appendNexthops(nil, netstate.Route{}, multipath) {
 		if hop.Link > 0 {
 			links[hop.Link] = struct{}{}
 		}

@@ -15,6 +15,7 @@ func Desired(in Input) *Plan {
 	b.findGuard()
 	b.findUplinks()
 	b.assignAddresses()
+	b.plan.Routes = make([]Route, 0, 2*len(b.uplinks))
 	for _, u := range b.uplinks {
 		b.buildTable(u)
 	}

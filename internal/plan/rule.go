@@ -95,7 +95,7 @@ func (b *builder) ruleSet(u *uplink, ip netip.Addr) []netstate.Rule {
 			Action: netstate.ActLookup, Table: table, Suppress: suppress, Protocol: protocol,
 		}
 	}
-	var set []netstate.Rule
+	set := make([]netstate.Rule, 0, 4)
 	if len(u.Shared) > 0 {
 		// The next protocol keeps a delete of the last rule from matching this
 		// one: the kernel takes an absent suppress_prefixlength for any.

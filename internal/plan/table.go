@@ -19,7 +19,10 @@ const maxThrows = 4096
 
 // buildTable decides the routes of the path table.
 func (b *builder) buildTable(u *uplink) {
-	t := &tableBuilder{b: b, u: u, seen: map[netip.Prefix][]netstate.Route{}, thrown: map[netip.Prefix]bool{}}
+	t := &tableBuilder{
+		b: b, u: u, routes: make([]Route, 0, 2), // on-link and default
+		seen: map[netip.Prefix][]netstate.Route{}, thrown: map[netip.Prefix]bool{},
+	}
 	t.onLink()
 	t.gatewayed()
 	for _, d := range u.defaults {

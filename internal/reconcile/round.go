@@ -253,8 +253,11 @@ func (l *Loop) fail(r *round, c netstate.Change, err error) {
 // failed and wait for another attempt, nor of those that somebody keeps undoing.
 func (l *Loop) choose(r *round, left map[object]wish, list []netstate.Change) []netstate.Change {
 	now := time.Now()
+	if len(list) == 0 {
+		return nil
+	}
 	verdicts := map[object]bool{}
-	var chosen []netstate.Change
+	chosen := make([]netstate.Change, 0, len(list))
 	for _, c := range list {
 		if l.farewells.holds(c, now) {
 			continue
