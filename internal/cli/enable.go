@@ -48,7 +48,13 @@ Exit status: 0 done; 1 the unit is left as it is; 4 no permission.`,
 			for _, s := range sockets {
 				fmt.Fprintf(&a.out, "%[1]s listens for it, and stays as it is: subflowctl enable %[1]s, or disable it and enable the service\n", s)
 			}
-			return a.restart(ctx, bus, name, now)
+			if err := a.restart(ctx, bus, name, now); err != nil {
+				return &exitError{
+					code: ExitNo, err: err,
+					remedy: fmt.Sprintf("its log: journalctl -u %[1]s; to have it as before: subflowctl disable %[1]s && systemctl restart %[1]s", name),
+				}
+			}
+			return nil
 		})
 	cmd.Flags().BoolVar(&preview, "dry-run", false, "print the drop-in, and change nothing")
 	cmd.Flags().BoolVar(&now, "now", false, "restart the unit if it runs")
@@ -84,7 +90,10 @@ it is restarted.`,
 
 func (a *app) restart(ctx context.Context, bus *unit.Bus, name string, now bool) error {
 	if now {
-		return bus.Restart(ctx, name)
+		if err := bus.Restart(ctx, name); err != nil {
+			return err
+		}
+		return bus.Stays(ctx, name)
 	}
 	fmt.Fprintf(&a.out, "it counts from the next start on: systemctl restart %s\n", name)
 	return nil
@@ -105,9 +114,10 @@ func (a *app) unitCommand(use, short, long string, run func(context.Context, *un
 			return &exitError{code: ExitUsage, err: err}
 		}
 		err = a.withBus(func(ctx context.Context, bus *unit.Bus, c unit.Changer) error { return run(ctx, bus, c, name) })
+		var known *exitError
 		switch {
-		case err == nil:
-			return nil
+		case err == nil || errors.As(err, &known):
+			return err
 		case errors.Is(err, unit.ErrNoSystemd):
 			return &exitError{code: ExitNo, err: err, remedy: "have whatever starts the service start it by run: subflowctl help run"}
 		case errors.Is(err, fs.ErrPermission):

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/coreos/go-systemd/v22/dbus"
 )
@@ -168,6 +169,33 @@ func (b *Bus) Restart(ctx context.Context, name string) error {
 	case <-ctx.Done():
 		return fmt.Errorf("restart %s: %w", name, ctx.Err())
 	}
+}
+
+// watched is how long a service is watched after its start: systemd takes one of
+// Type=simple for started before the program is executed.
+const watched = time.Second
+
+// Stays watches a unit for a moment, and says why it does not run any more.
+func (b *Bus) Stays(ctx context.Context, name string) error {
+	for end := time.Now().Add(watched); time.Now().Before(end); {
+		p, err := b.conn.GetUnitPropertiesContext(ctx, name)
+		if err != nil {
+			return fmt.Errorf("watch %s: %w", name, err)
+		}
+		active, sub := text(p, "ActiveState"), text(p, "SubState")
+		switch {
+		case active == "failed", sub == "auto-restart":
+			return fmt.Errorf("restart %s: it has failed right after the start", name)
+		case active == "inactive":
+			return nil // it did not run, or has done its work
+		}
+		select {
+		case <-time.After(50 * time.Millisecond):
+		case <-ctx.Done():
+			return fmt.Errorf("watch %s: %w", name, ctx.Err())
+		}
+	}
+	return nil
 }
 
 func text(p map[string]any, name string) string {

@@ -67,6 +67,7 @@ func TestEnable(t *testing.T) {
 	m.write("etc/systemd/system/echo@.service", "[Service]\nExecStart=/bin/cat\nStandardInput=socket\n")
 	m.write("etc/systemd/system/late.socket", "[Socket]\nListenStream=7004\n")
 	m.write("etc/systemd/system/late.service", "[Service]\nExecStart=/bin/sleep 1000\n")
+	m.write("etc/systemd/system/picky.service", "[Service]\nExecStart=/bin/sh -c 'grep -q \"^Seccomp:.0\" /proc/self/status && exec sleep 1000'\n")
 	m.write("etc/systemd/system/hidden.service", "[Service]\nTemporaryFileSystem=/usr/bin\nBindReadOnlyPaths=/usr/bin/sleep\nExecStart=/usr/bin/sleep 1000\n")
 	m.write("etc/systemd/system/guess.service", "[Service]\nType=forking\nExecStart=/bin/true\n")
 	m.run("systemctl", "daemon-reload")
@@ -86,6 +87,7 @@ func TestEnable(t *testing.T) {
 		}
 	}
 	m.enableLate()
+	m.enablePicky()
 	m.enableSocket()
 }
 
@@ -190,6 +192,21 @@ func (m *machine) enableLate() {
 		if out := m.run("subflowctl", "enable", "late"); strings.Contains(out, note) != listens {
 			m.t.Errorf("a socket that listens, %v: %s", listens, out)
 		}
+	}
+}
+
+// enablePicky: a service that ends at once with run is no success, and how to have it back is said.
+func (m *machine) enablePicky() {
+	m.t.Helper()
+	m.run("systemctl", "start", "picky")
+	out, err := m.try("subflowctl", "enable", "--now", "picky")
+	if err == nil || !strings.Contains(out, "restart picky.service: it has failed right after the start") ||
+		!strings.Contains(out, "subflowctl disable picky.service && systemctl restart picky.service") {
+		m.t.Errorf("%v", err)
+	}
+	m.run("sh", "-c", "subflowctl disable picky.service && systemctl restart picky.service")
+	if state := m.run("systemctl", "is-active", "picky"); state != "active\n" {
+		m.t.Errorf("afterwards it is %s", state)
 	}
 }
 
