@@ -26,7 +26,7 @@ func TestStopAndStart(t *testing.T) {
 			lab.Eventually(t, soon, "the paths", func() error { return n.CheckUplinks("subflow", n.A, n.B) })
 			settled(d)
 			c := dial(n, "10.9.0.2:5001", n.A.Addr, n.B.Addr)
-			subflows := ends(c)
+			subflows := c.Ends()
 
 			m := n.Client.Monitor()
 			before := snapshot(n.Client)
@@ -43,7 +43,7 @@ func TestStopAndStart(t *testing.T) {
 			}
 			m.WantNone()
 			n.Client.WantSnapshot(before)
-			if now := ends(c); !slices.Equal(subflows, now) {
+			if now := c.Ends(); !slices.Equal(subflows, now) {
 				t.Errorf("the connection had subflows %q and has %q", subflows, now)
 			}
 			c.WantEcho(soon)

@@ -20,7 +20,7 @@ func dial(n *lab.Net, server string, addrs ...string) *lab.Conn {
 	n.Server.Listen(server)
 	c := n.Client.Dial(server, lab.From(addrs[0]))
 	c.WantSubflows(addrs...)
-	talk(n.T, c)
+	c.Talk(n.T, soon)
 	return c
 }
 
@@ -68,7 +68,7 @@ func TestGatewayChanges(t *testing.T) {
 	n.Client.Daemon()
 	reach(n, n.A, n.B)
 	c := dial(n, "10.9.0.2:5001", n.A.Addr, n.B.Addr)
-	before := ends(c)
+	before := c.Ends()
 
 	n.Client.IP("route replace default via 10.1.2.254 dev eth1 metric 200",
 		"-6 route replace default via 2001:db8:2::fe dev eth1 metric 200")
@@ -93,7 +93,7 @@ func TestGatewayChanges(t *testing.T) {
 			"default via 10.77.0.1 dev eth1 proto 77 metric 300 onlink")
 	})
 	leavesBy(n, n.B, n.B.Addr, n.ServerAddr)
-	if after := ends(c); !slices.Equal(before, after) {
+	if after := c.Ends(); !slices.Equal(before, after) {
 		t.Errorf("the subflows changed with the gateway:\n  before %q\n  after  %q", before, after)
 	}
 }

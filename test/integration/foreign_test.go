@@ -145,7 +145,7 @@ func TestRuleBehindOurs(t *testing.T) {
 	n.Client.Daemon()
 	reach(n, n.A, n.B)
 	c := dial(n, "10.9.0.2:5001", n.A.Addr, n.B.Addr)
-	subflows := ends(c)
+	subflows := c.Ends()
 	m := n.Client.Monitor()
 	n.Client.IP("rule add from 192.168.0.0/24 iif lo lookup 55 pref 32765")
 	n.Client.IP("-6 rule add from 2001:db8:1::/64 iif lo lookup 55 pref 32765")
@@ -162,7 +162,7 @@ func TestRuleBehindOurs(t *testing.T) {
 		t.Errorf("traffic from one of our addresses to the other leaves the host: %s", out)
 	}
 	alwaysRuled(t, m.Stop())
-	if now := ends(c); !slices.Equal(subflows, now) {
+	if now := c.Ends(); !slices.Equal(subflows, now) {
 		t.Errorf("the connection had subflows %q and has %q", subflows, now)
 	}
 }

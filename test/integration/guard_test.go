@@ -149,7 +149,7 @@ func TestFullTunnel(t *testing.T) {
 
 			live := n.Client.Dial(v.server())
 			live.WantSubflows(v.addr(n.A), v.addr(n.B))
-			initial := slices.DeleteFunc(ends(live), func(s string) bool { return !strings.Contains(s, v.addr(n.A)) })
+			initial := slices.DeleteFunc(live.Ends(), func(s string) bool { return !strings.Contains(s, v.addr(n.A)) })
 			own := n.Client.Dial(v.server(), lab.From(v.addr(n.B)), lab.Dev("eth1")) // an application's own choice
 			own.WantSubflows(v.addr(n.A), v.addr(n.B))
 
@@ -294,7 +294,7 @@ func TestNoGuard(t *testing.T) {
 		reach(n, n.A, n.B)
 		live := n.Client.Dial(v.server())
 		live.WantSubflows(n.A.Addr, n.B.Addr)
-		before := ends(live)
+		before := live.Ends()
 		n.Client.IP("route add 192.168.0.0/16 dev tun0", "route add 0.0.0.0/1 dev tun0", "route del 0.0.0.0/1 dev tun0",
 			"route add 172.16.0.0/12 dev tun0")
 		lab.Never(t, time.Second, "nothing steps aside", func() error {

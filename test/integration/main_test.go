@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -169,48 +168,12 @@ func snapshot(h *lab.Host) string {
 	return s
 }
 
-// ends lists both ends of the established subflows, ports included: the same list is the same subflows.
-func ends(c *lab.Conn) []string {
-	var r []string
-	for _, s := range c.Subflows() {
-		if s.Established {
-			r = append(r, s.Local.String()+" > "+s.Remote.String())
-		}
-	}
-	slices.Sort(r)
-	return r
-}
-
 // wantFirst checks that a connection has the subflow by which it was opened. It is for peers that take no joins: each one
 // is established for a moment before it is reset, so the list of all is not the same at every look.
 func wantFirst(t testing.TB, c *lab.Conn) {
 	t.Helper()
 	first := c.LocalAddr().String() + " > " + c.RemoteAddr().String()
-	if found := ends(c); !slices.Contains(found, first) {
+	if found := c.Ends(); !slices.Contains(found, first) {
 		t.Errorf("the connection was opened by %s and has %q", first, found)
 	}
-}
-
-// talk keeps a connection in use until the returned function is called or the test ends; it must not break meanwhile.
-func talk(t testing.TB, c *lab.Conn) (stop func()) {
-	t.Helper()
-	quit, done := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			select {
-			case <-quit:
-				return
-			case <-time.After(50 * time.Millisecond):
-			}
-			if err := c.Echo(soon); err != nil {
-				t.Errorf("the connection that was in use broke: %v", err)
-				return
-			}
-		}
-	}()
-	var once sync.Once
-	stop = func() { once.Do(func() { close(quit) }); <-done }
-	t.Cleanup(stop)
-	return stop
 }

@@ -80,7 +80,7 @@ func TestSilentPath(t *testing.T) {
 			used, idle := n.Client.Dial(probeServer), n.Client.Dial(probeServer)
 			used.WantSubflows("10.1.1.2", "10.1.2.2")
 			idle.WantSubflows("10.1.1.2", "10.1.2.2")
-			stop := talk(t, used)
+			stop := used.Talk(t, soon)
 
 			dead.Blackhole()
 			waitProbe(n, sorted(alive.Dev+" answers", dead.Dev+" silent")...)
@@ -151,7 +151,7 @@ func TestTargetIsGone(t *testing.T) {
 	waitProbe(n, "eth0 answers", "eth1 answers")
 	c := n.Client.Dial(probeServer)
 	c.WantSubflows("10.1.1.2", "10.1.2.2")
-	stop := talk(t, c)
+	stop := c.Talk(t, soon)
 	before, lines := snapshot(n.Client), strings.Count(d.Log(), "info ip ")
 	for range 3 {
 		target.Close()

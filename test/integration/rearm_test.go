@@ -23,7 +23,7 @@ func byHand(n *lab.Net) {
 
 // untouched tells whether subflows that there were are there still.
 func untouched(c *lab.Conn, before []string) error {
-	after := ends(c)
+	after := c.Ends()
 	for _, s := range before {
 		if !slices.Contains(after, s) {
 			return fmt.Errorf("subflows before %v, after %v", before, after)
@@ -64,7 +64,7 @@ func TestOpenedBeforeItsSecondPath(t *testing.T) {
 			if !c.quiet {
 				conn.WantEcho(soon)
 			}
-			before := ends(conn)
+			before := conn.Ends()
 			c.come(n)
 			reach(n, n.A, n.B)
 			if c.quiet {
@@ -100,7 +100,7 @@ func TestLimitsRaisedLate(t *testing.T) {
 	reach(n, n.A, n.B)
 	conn := n.Client.Dial("10.9.0.2:5001")
 	conn.WantSubflows(n.A.Addr)
-	before := ends(conn)
+	before := conn.Ends()
 	d.Configure("")
 	lab.Eventually(t, soon, "the second subflow", func() error { return conn.CheckSubflows(n.A.Addr, n.B.Addr) })
 	if err := untouched(conn, before); err != nil {

@@ -99,7 +99,7 @@ func TestBackupInPlace(t *testing.T) {
 	d := n.Client.Daemon()
 	reach(n, n.A, n.B)
 	c := dial(n, "10.9.0.2:5001", n.A.Addr, n.B.Addr)
-	subflows, before := ends(c), found(n.Client)
+	subflows, before := c.Ends(), found(n.Client)
 	m := n.Client.Monitor()
 	for i, step := range []struct{ config, flags string }{
 		{"[[link]]\nname = \"eth1\"\nbackup = true\n", "backup subflow"},
@@ -118,7 +118,7 @@ func TestBackupInPlace(t *testing.T) {
 		if now := n.Client.Counter("MPTcpExtMPPrioTx"); now == told {
 			t.Errorf("step %d: no MP_PRIO was sent", i)
 		}
-		if now := ends(c); !slices.Equal(subflows, now) {
+		if now := c.Ends(); !slices.Equal(subflows, now) {
 			t.Errorf("step %d: the connection had subflows %q and has %q", i, subflows, now)
 		}
 	}
@@ -139,15 +139,15 @@ func TestOtherFlags(t *testing.T) {
 		d := n.Client.Daemon()
 		reach(n, n.A, n.B)
 		c := dial(n, "10.9.0.2:5001", n.A.Addr, n.B.Addr)
-		first := ends(c)
-		stop := talk(t, c)
+		first := c.Ends()
+		stop := c.Talk(t, soon)
 		take(d, "[[link]]\nname = \"eth1\"\nfullmesh = true\n")
 		lab.Eventually(t, soon, "fullmesh", func() error {
 			return n.Client.CheckEndpoints("10.1.1.2 subflow dev eth0", "10.1.2.2 fullmesh subflow dev eth1")
 		})
 		lab.Eventually(t, soon, "both subflows", func() error { return c.CheckSubflows(n.A.Addr, n.B.Addr) })
 		stop()
-		if now := ends(c); now[0] != first[0] {
+		if now := c.Ends(); now[0] != first[0] {
 			t.Errorf("the subflow of eth0 was %q and is %q", first[0], now[0])
 		}
 	})
@@ -159,7 +159,7 @@ func TestOtherFlags(t *testing.T) {
 		n.Server.Listen("10.9.0.2:5001")
 		c := n.Client.Dial("10.9.0.2:5001", lab.From(n.B.Addr))
 		c.WantEcho(soon)
-		subflows := ends(c)
+		subflows := c.Ends()
 		take(d, "[[link]]\nname = \"eth1\"\nrole = \"both\"\n")
 		for range 3 {
 			settled(d)
@@ -169,7 +169,7 @@ func TestOtherFlags(t *testing.T) {
 		if s := n.Client.Ctl("explain", n.B.Addr); !strings.Contains(strings.Join(strings.Fields(s.Stdout), " "), `its flags are to be "signal subflow"`) {
 			t.Errorf("explain does not say what the endpoint waits for:\n%s", s.Stdout)
 		}
-		if now := ends(c); !slices.Equal(subflows, now) {
+		if now := c.Ends(); !slices.Equal(subflows, now) {
 			t.Errorf("the connection had subflows %q and has %q", subflows, now)
 		}
 		_ = c.Close()
@@ -342,7 +342,7 @@ func TestNumbersChange(t *testing.T) {
 			n.Server.Listen("10.9.0.2:5001")
 			n.Server.Listen("10.9.0.2:5002", lab.TCP())
 			bound := n.Client.Dial("10.9.0.2:5002", lab.From(n.B.Addr), lab.TCP())
-			stop, watched := talk(t, bound), watchWay(n, n.B)
+			stop, watched := bound.Talk(t, soon), watchWay(n, n.B)
 			used := []int{77}
 			for _, x := range []numbers{
 				{20000, 100000, 77},

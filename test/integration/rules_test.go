@@ -268,7 +268,7 @@ func TestRulesFlushed(t *testing.T) {
 	n.Server.Listen("10.9.0.2:5001")
 	c := n.Client.Dial("10.9.0.2:5001", lab.From(n.B.Addr))
 	c.WantSubflows(n.A.Addr, n.B.Addr)
-	stop := talk(t, c)
+	stop := c.Talk(t, soon)
 	damage := [][]string{
 		{"-4 rule flush", "-6 rule flush"},
 		{"-4 rule flush", "-6 rule flush", "-4 rule add lookup main pref 32766", "-6 rule add lookup main pref 32766", "-4 rule add lookup default pref 32767"},

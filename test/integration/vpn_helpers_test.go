@@ -200,7 +200,7 @@ func (x *vpnLab) dialLive(servers []string) []live {
 	for _, s := range servers {
 		c := x.Client.Dial(s)
 		c.WantSubflows(addrTo(s, x.A), addrTo(s, x.B))
-		first := slices.DeleteFunc(ends(c), func(e string) bool { return !strings.Contains(e, addrTo(s, x.A)) })
+		first := slices.DeleteFunc(c.Ends(), func(e string) bool { return !strings.Contains(e, addrTo(s, x.A)) })
 		r = append(r, live{c, s, first})
 	}
 	return r

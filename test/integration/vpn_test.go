@@ -270,7 +270,7 @@ func TestRealSplitVPN(t *testing.T) {
 	reach(x.Net, x.A, x.B)
 	limits := x.Client.Limits()
 	all := x.dialLive([]string{server4, server6})
-	before := [][]string{ends(all[0].Conn), ends(all[1].Conn)}
+	before := [][]string{all[0].Ends(), all[1].Ends()}
 	x.vpn.Up()
 	tap := x.Wiretap("tcp and dst net 10.20.0.0/16")
 	x.Client.Dial("10.20.0.1:5001").WantSubflows(x.vpn.Addr)
@@ -325,7 +325,7 @@ func TestRealVPNAlone(t *testing.T) {
 			for _, s := range carried {
 				c := x.Client.Dial(s)
 				c.WantSubflows(addrTo(s, x.A))
-				all = append(all, live{c, s, ends(c)})
+				all = append(all, live{c, s, c.Ends()})
 			}
 			x.vpn.Up()
 			answered := waiting(t, 4*time.Second, connsOf(all)...)

@@ -132,10 +132,10 @@ func TestOnlyLink(t *testing.T) {
 				for _, c := range []*lab.Conn{asking, idle} {
 					c.WantSubflows(n.A.Addr)
 				}
-				before := [][]string{ends(asking), ends(idle)}
+				before := [][]string{asking.Ends(), idle.Ends()}
 				outage(t, c.during, func() { c.begin(n) }, func() { c.end(n) }, asking)
 				idle.WantEcho(recovers)
-				if after := [][]string{ends(asking), ends(idle)}; !slices.EqualFunc(before, after, slices.Equal) {
+				if after := [][]string{asking.Ends(), idle.Ends()}; !slices.EqualFunc(before, after, slices.Equal) {
 					t.Errorf("subflows before %v, after %v", before, after)
 				}
 				if with {
@@ -158,11 +158,11 @@ func TestOnlyLinkIPv6(t *testing.T) {
 		}
 		c := n.Client.Dial("[2001:db8:9::2]:5001")
 		c.WantSubflows(n.A.Addr6)
-		before := ends(c)
+		before := c.Ends()
 		outage(t, 4*time.Second,
 			func() { n.Client.IP("addr del 2001:db8:1::2/64 dev eth0") },
 			func() { n.Client.IP("addr add 2001:db8:1::2/64 dev eth0") }, c)
-		if after := ends(c); !slices.Equal(before, after) {
+		if after := c.Ends(); !slices.Equal(before, after) {
 			t.Errorf("subflows before %v, after %v", before, after)
 		}
 		if with {
@@ -189,10 +189,10 @@ func TestBlip(t *testing.T) {
 		for _, c := range []*lab.Conn{asking, idle} {
 			c.WantSubflows(n.A.Addr)
 		}
-		before := [][]string{ends(asking), ends(idle)}
+		before := [][]string{asking.Ends(), idle.Ends()}
 		outage(t, 5*time.Second, n.A.Cut, n.A.Restore, asking, plain)
 		idle.WantEcho(recovers)
-		if after := [][]string{ends(asking), ends(idle)}; !slices.EqualFunc(before, after, slices.Equal) {
+		if after := [][]string{asking.Ends(), idle.Ends()}; !slices.EqualFunc(before, after, slices.Equal) {
 			t.Errorf("subflows before %v, after %v", before, after)
 		}
 		if with {
@@ -226,9 +226,9 @@ func TestBlipBehindFirewall(t *testing.T) {
 		for _, c := range []*lab.Conn{plain, multi} {
 			c.WantEcho(soon)
 		}
-		before := ends(multi)
+		before := multi.Ends()
 		outage(t, 5*time.Second, n.B.Cut, n.B.Restore, plain, multi)
-		if after := ends(multi); !slices.Equal(before, after) {
+		if after := multi.Ends(); !slices.Equal(before, after) {
 			t.Errorf("subflows before %v, after %v", before, after)
 		}
 		reach(n, n.A, n.B)

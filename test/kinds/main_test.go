@@ -5,7 +5,6 @@ package kinds
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -52,28 +51,7 @@ func dial(n *lab.Net, paths ...*lab.Path) *lab.Conn {
 	n.T.Helper()
 	c := n.Client.Dial(n.ServerAddr + ":5001")
 	c.WantSubflows(addrs(paths...)...)
-	quit, done := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			select {
-			case <-quit:
-				return
-			case <-time.After(50 * time.Millisecond):
-			}
-			if err := c.Echo(5 * time.Minute); err != nil {
-				n.T.Errorf("the connection that was in use broke: %v", err)
-				return
-			}
-		}
-	}()
-	n.T.Cleanup(func() {
-		close(quit)
-		if n.T.Failed() {
-			_ = c.Close() // it may be waiting for an answer
-		}
-		<-done
-	})
+	c.Talk(n.T, 5*time.Minute)
 	return c
 }
 
@@ -93,18 +71,6 @@ func wantSubflows(n *lab.Net, c *lab.Conn, paths ...*lab.Path) {
 
 // leastBytes is what the packets of leavesBy have: many more than a connection in use sends meanwhile, on a slow machine too.
 const leastBytes = 60 * 1000
-
-// ends lists both ends of the established subflows, ports included: the same list is the same subflows.
-func ends(c *lab.Conn) []string {
-	var all []string
-	for _, s := range c.Subflows() {
-		if s.Established {
-			all = append(all, s.Local.String()+" > "+s.Remote.String())
-		}
-	}
-	slices.Sort(all)
-	return all
-}
 
 // leavesBy sends packets from the path's address and checks that its link carries them, and that no other does.
 func leavesBy(n *lab.Net, p *lab.Path, others ...*lab.Path) {

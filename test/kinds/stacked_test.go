@@ -136,14 +136,14 @@ func TestBond(t *testing.T) {
 	n.Server.Listen(n.ServerAddr + ":5001")
 	c := dial(n, a, b)
 
-	ids, subflows := n.Client.IP("mptcp endpoint show"), ends(c)
+	ids, subflows := n.Client.IP("mptcp endpoint show"), c.Ends()
 	n.A.Cut() // the active port
 	lab.Eventually(t, soon, "another active port", func() error { return activePort(n.Client, "wlp3s0") })
 	settled(d)
 	if now := n.Client.IP("mptcp endpoint show"); now != ids {
 		t.Errorf("endpoints were\n%sand are after the bond changed its port\n%s", ids, now)
 	}
-	if now := ends(c); !slices.Equal(now, subflows) {
+	if now := c.Ends(); !slices.Equal(now, subflows) {
 		t.Errorf("subflows were %q and are %q", subflows, now)
 	}
 	wantPaths(n, a, b)

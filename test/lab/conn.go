@@ -7,7 +7,9 @@ import (
 	"io"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
+	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -245,4 +247,46 @@ func (r *countingReader) Read(b []byte) (int, error) {
 	n, err := r.c.Conn.Read(b)
 	r.c.meter.add(n)
 	return n, err
+}
+
+// Talk keeps the connection in use until the returned function is called or the test ends. It must not break meanwhile,
+// and no answer may take longer than patience.
+func (c *Conn) Talk(t testing.TB, patience time.Duration) (stop func()) {
+	t.Helper()
+	quit, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-quit:
+				return
+			case <-time.After(50 * time.Millisecond):
+			}
+			if err := c.Echo(patience); err != nil {
+				t.Errorf("the connection that was in use broke: %v", err)
+				return
+			}
+		}
+	}()
+	var once sync.Once
+	stop = func() { once.Do(func() { close(quit) }); <-done }
+	t.Cleanup(func() {
+		if t.Failed() {
+			_ = c.Close() // it may be waiting for an answer
+		}
+		stop()
+	})
+	return stop
+}
+
+// Ends are the two addresses of every established subflow, sorted: "10.1.1.2:40000 > 10.9.0.2:5001".
+func (c *Conn) Ends() []string {
+	var all []string
+	for _, s := range c.Subflows() {
+		if s.Established {
+			all = append(all, s.Local.String()+" > "+s.Remote.String())
+		}
+	}
+	slices.Sort(all)
+	return all
 }

@@ -55,7 +55,7 @@ func TestClasslessRoutes(t *testing.T) {
 			alone("a lease with a route and no default route")
 			conn := h.Client.Dial("10.9.0.2:5001")
 			conn.WantSubflows("10.1.1.2")
-			talk(t, conn)
+			conn.Talk(t, soon)
 
 			serve := func(options ...string) {
 				t.Helper()

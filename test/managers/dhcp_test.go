@@ -158,7 +158,7 @@ func TestDHCP(t *testing.T) {
 			unbound, bound := h.Client.Dial("10.9.0.2:5001"), h.Client.Dial("10.9.0.2:5001", lab.From("10.1.2.2"))
 			for _, conn := range []*lab.Conn{unbound, bound} {
 				conn.WantSubflows("10.1.1.2", "10.1.2.2")
-				talk(t, conn)
+				conn.Talk(t, soon)
 			}
 
 			dhcp.Serve("10.1.2.50")

@@ -77,8 +77,8 @@ func TestBothFamilies(t *testing.T) {
 			by4, by6 := h.Client.Dial("10.9.0.2:5001"), h.Client.Dial("[2001:db8:9::2]:5001", lab.From(addrs[1]))
 			by4.WantSubflows("10.1.1.2", "10.1.2.2")
 			by6.WantSubflows(addrs[:2]...)
-			talk(t, by4)
-			talk(t, by6)
+			by4.Talk(t, soon)
+			by6.Talk(t, soon)
 
 			h.Router.IP("addr add 2001:db8:22::1/64 dev r1 nodad")
 			renumbered := h.B.RA()

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -154,28 +153,6 @@ func (h *host) reach(what string, paths ...path) {
 func (h *host) subflows(c *lab.Conn, addrs ...string) {
 	h.T.Helper()
 	lab.Eventually(h.T, soon, "subflows", func() error { return c.CheckSubflows(addrs...) })
-}
-
-// talk keeps a connection in use until the test ends; it must not break.
-func talk(t testing.TB, c *lab.Conn) {
-	t.Helper()
-	quit, done := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(done)
-		for {
-			select {
-			case <-quit:
-				return
-			case <-time.After(50 * time.Millisecond):
-			}
-			if err := c.Echo(soon); err != nil {
-				t.Errorf("the connection that was in use broke: %v", err)
-				return
-			}
-		}
-	}()
-	var once sync.Once
-	t.Cleanup(func() { once.Do(func() { close(quit) }); <-done })
 }
 
 // both runs a scenario twice, each on a host of its own: without subflowd, which shows what the host does by itself,

@@ -43,7 +43,7 @@ func TestNetworkd(t *testing.T) {
 			unbound, bound := h.Client.Dial("10.9.0.2:5001"), h.Client.Dial("10.9.0.2:5001", lab.From("10.1.2.2"))
 			for _, c := range []*lab.Conn{unbound, bound} {
 				c.WantSubflows("10.1.1.2", "10.1.2.2")
-				talk(t, c)
+				c.Talk(t, soon)
 			}
 			both := func(what string) {
 				t.Helper()

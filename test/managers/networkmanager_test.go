@@ -98,7 +98,7 @@ func (h *host) ups(t *testing.T, rejoined bool) {
 	unbound, bound := h.Client.Dial("10.9.0.2:5001"), h.Client.Dial("10.9.0.2:5001", lab.From("10.1.2.2"))
 	for _, c := range []*lab.Conn{unbound, bound} {
 		c.WantSubflows("10.1.1.2", "10.1.2.2")
-		talk(t, c)
+		c.Talk(t, soon)
 	}
 	both := func(what string) {
 		t.Helper()
@@ -157,7 +157,7 @@ func TestNetworkManagerNeverDefault(t *testing.T) {
 	})
 	c := h.Client.Dial("10.9.0.2:5001")
 	c.WantSubflows("10.1.1.2", "10.1.2.2")
-	talk(t, c)
+	c.Talk(t, soon)
 	d.Configure("[[link]]\nname = \"eth1\"\nuplink = false\n")
 	h.reach("no path", eth0)
 	h.subflows(c, "10.1.1.2")
@@ -181,7 +181,7 @@ func TestNetworkManagerTakeOver(t *testing.T) {
 	replaced()
 	c := h.Client.Dial("10.9.0.2:5001")
 	c.WantSubflows("10.1.1.2", "10.1.2.2")
-	talk(t, c)
+	c.Talk(t, soon)
 	for range 5 {
 		h.nmcli("device", "reapply", "eth0")
 		replaced()

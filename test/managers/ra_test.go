@@ -132,7 +132,7 @@ func TestRouterAdvertisements(t *testing.T) {
 	unbound, bound := h.Client.Dial("[2001:db8:9::2]:5001"), h.Client.Dial("[2001:db8:9::2]:5001", lab.From(addrs[1]))
 	for _, c := range []*lab.Conn{unbound, bound} {
 		c.WantSubflows(addrs...)
-		talk(t, c)
+		c.Talk(t, soon)
 	}
 	alive := func(addrs []string) {
 		t.Helper()
@@ -184,7 +184,7 @@ func TestTwoRouters(t *testing.T) {
 	addrs := h.v6("two routers", both)
 	c := h.Client.Dial("[2001:db8:9::2]:5001")
 	c.WantSubflows(addrs...)
-	talk(t, c)
+	c.Talk(t, soon)
 	before := c.Subflows()
 
 	mortal.Kill()
@@ -219,7 +219,7 @@ func TestTemporaryAddresses(t *testing.T) {
 	unbound, bound := h.Client.Dial("[2001:db8:9::2]:5001"), h.Client.Dial("[2001:db8:9::2]:5001", lab.From(addrs[1]))
 	for _, c := range []*lab.Conn{unbound, bound} {
 		c.WantEcho(soon)
-		talk(t, c)
+		c.Talk(t, soon)
 	}
 	first := addrs
 	for range 2 {
