@@ -229,15 +229,21 @@ func (d *daemon) control(ctx context.Context, l *reconcile.Loop, scrape http.Han
 
 // metricsReport puts into the status whether metrics are served.
 func metricsReport(l *reconcile.Loop, addr string, err error) {
-	const code, object = "no-metrics", "metrics.listen"
-	if err == nil {
-		l.Retract(code, object)
-		return
-	}
-	l.Report(plan.Finding{
-		Code: code, Severity: plan.Warning, Object: object, Text: "is not served, and tried again: " + err.Error(),
+	tell(l, err, plan.Finding{
+		Code: "no-metrics", Severity: plan.Warning, Object: "metrics.listen", Text: "is not served, and tried again",
 		Remedy: "see what has the port (ss -ltnp), or choose another address than " + addr,
 	})
+}
+
+// tell puts a failure into the status, with what the error says at its end, or
+// takes it back.
+func tell(l *reconcile.Loop, err error, f plan.Finding) {
+	if err == nil {
+		l.Retract(f.Code, f.Object)
+		return
+	}
+	f.Text += ": " + err.Error()
+	l.Report(f)
 }
 
 // service tells the service manager how things are.

@@ -20,13 +20,8 @@ func newProber(l *reconcile.Loop) *probe.Prober {
 
 // probeReport puts into the status whether the target's name is known.
 func probeReport(l *reconcile.Loop, err error) {
-	const code, object = "probe-unresolved", "probe.target"
-	if err == nil {
-		l.Retract(code, object)
-		return
-	}
-	l.Report(plan.Finding{
-		Code: code, Severity: plan.Warning, Object: object, Text: "cannot be looked up, and no path is tested until it can: " + err.Error(),
+	tell(l, err, plan.Finding{
+		Code: "probe-unresolved", Severity: plan.Warning, Object: "probe.target", Text: "cannot be looked up, and no path is tested until it can",
 		Remedy: "name a host that exists, or its address",
 	})
 }

@@ -15,13 +15,13 @@ import (
 // route follows its address by microseconds, and what would be decided between
 // the two is not worth the time.
 func (l *Loop) readAll(h *netstate.Hints, r *round) bool {
-	const more = 2
+	const further = 2
 	ok := l.read(*h, r.at)
-	for n := 0; ok && n < more && l.more(); n++ {
-		further, _ := l.slot.Take(time.Now())
-		h.Merge(further)
+	for n := 0; ok && n < further && l.more(); n++ {
+		came, _ := l.slot.Take(time.Now())
+		h.Merge(came)
 		r.event, r.full = true, h.Full
-		ok = l.read(further, r.at)
+		ok = l.read(came, r.at)
 	}
 	return ok
 }
