@@ -48,6 +48,12 @@ ExecStart=@/bin/sh name -c 'echo $$0 >/run/once'
 ExecStart=+/bin/sh -c 'cat /proc/$$$$/cmdline | tr "\\0" " " >>/run/once'
 `
 
+// picky goes on only with as many seccomp filters as at its first start.
+const picky = `found=$(grep Seccomp_filters /proc/self/status)
+test -e /run/first || echo "$found" >/run/first
+test "$found" = "$(cat /run/first)" && exec sleep 1000
+`
+
 // TestEnable has systemd start services by run, as their units have it, and without again.
 func TestEnable(t *testing.T) {
 	t.Parallel()
@@ -67,7 +73,8 @@ func TestEnable(t *testing.T) {
 	m.write("etc/systemd/system/echo@.service", "[Service]\nExecStart=/bin/cat\nStandardInput=socket\n")
 	m.write("etc/systemd/system/late.socket", "[Socket]\nListenStream=7004\n")
 	m.write("etc/systemd/system/late.service", "[Service]\nExecStart=/bin/sleep 1000\n")
-	m.write("etc/systemd/system/picky.service", "[Service]\nExecStart=/bin/sh -c 'grep -q \"^Seccomp:.0\" /proc/self/status && exec sleep 1000'\n")
+	m.write("usr/local/lib/picky.sh", picky)
+	m.write("etc/systemd/system/picky.service", "[Service]\nExecStart=/bin/sh /usr/local/lib/picky.sh\n")
 	m.write("etc/systemd/system/hidden.service", "[Service]\nTemporaryFileSystem=/usr/bin\nBindReadOnlyPaths=/usr/bin/sleep\nExecStart=/usr/bin/sleep 1000\n")
 	m.write("etc/systemd/system/guess.service", "[Service]\nType=forking\nExecStart=/bin/true\n")
 	m.run("systemctl", "daemon-reload")
@@ -199,6 +206,10 @@ func (m *machine) enableLate() {
 func (m *machine) enablePicky() {
 	m.t.Helper()
 	m.run("systemctl", "start", "picky")
+	lab.Eventually(m.t, soon, "the first start", func() error {
+		_, err := m.try("test", "-s", "/run/first")
+		return err
+	})
 	out, err := m.try("subflowctl", "enable", "--now", "picky")
 	if err == nil || !strings.Contains(out, "restart picky.service: it has failed right after the start") ||
 		!strings.Contains(out, "subflowctl disable picky.service && systemctl restart picky.service") {
