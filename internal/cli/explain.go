@@ -36,16 +36,18 @@ Exit status 1 when there is no such thing.`,
 		},
 		RunE: func(_ *cobra.Command, args []string) error {
 			what := withoutPort(args[0])
+			if why := nobodys(what); why != "" {
+				return noSubject(what, why)
+			}
 			err := a.explain(what)
 			var none notThereError
-			if !errors.As(err, &none) {
+			switch why := onLinkOnly(what); {
+			case !errors.As(err, &none):
 				return err
-			}
-			if a.format == formatText && hostName(what) {
+			case a.format == formatText && hostName(what):
 				return a.explainName(what)
-			}
-			if why := noDestination(what); why != "" {
-				return &exitError{code: ExitNo, err: fmt.Errorf("%q %s", what, why), remedy: "give a link, an address of this host, or the address of another host"}
+			case why != "":
+				return noSubject(what, why)
 			}
 			return err
 		},

@@ -64,9 +64,14 @@ func (a *app) explainName(name string) error {
 	return nil
 }
 
-// noDestination says why no path is chosen for an address; "" where the word is
-// none, or nothing is known against it.
-func noDestination(what string) string {
+// noSubject is the error for a word of which there is nothing to explain.
+func noSubject(what, why string) error {
+	return &exitError{code: ExitNo, err: fmt.Errorf("%q %s", what, why), remedy: "give a link, an address of this host, or the address of another host"}
+}
+
+// nobodys says why an address is that of no single host; "" where it may be one,
+// or the word is no address.
+func nobodys(what string) string {
 	ip, err := netip.ParseAddr(what)
 	switch ip = ip.Unmap(); {
 	case err != nil:
@@ -77,6 +82,16 @@ func noDestination(what string) string {
 		return "is a multicast address: a connection has one host at its other end"
 	case ip == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
 		return "is the broadcast address: a connection has one host at its other end"
+	}
+	return ""
+}
+
+// onLinkOnly says why no path is chosen for an address that no link here has.
+func onLinkOnly(what string) string {
+	ip, err := netip.ParseAddr(what)
+	switch ip = ip.Unmap(); {
+	case err != nil:
+		return ""
 	case ip.IsLinkLocalUnicast():
 		return "is a link-local address of no link here: it is reached on its link alone, and no path is chosen for it"
 	case ip.IsLoopback():

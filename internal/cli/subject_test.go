@@ -38,7 +38,7 @@ func TestSubjects(t *testing.T) {
 		{"[::1]:22", "::1", false, "this host itself"},
 	} {
 		what := withoutPort(c.given)
-		if why := noDestination(what); what != c.what || hostName(what) != c.name || (why == "") != (c.why == "") || !strings.Contains(why, c.why) {
+		if why := nobodys(what) + onLinkOnly(what); what != c.what || hostName(what) != c.name || (why == "") != (c.why == "") || !strings.Contains(why, c.why) {
 			t.Errorf("%q: %q, a name %v, %q; wanted %+v", c.given, what, hostName(what), why, c)
 		}
 	}
