@@ -110,10 +110,13 @@ func (h *host) found() []string {
 		}
 	}
 	for _, l := range h.Client.Endpoints() {
-		r = append(r, "endpoint "+l)
+		r = append(r, "endpoint "+plain.Replace(l))
 	}
 	return r
 }
+
+// plain leaves a flag out that NetworkManager sets since 1.56, and older ip(8) has no name for.
+var plain = strings.NewReplacer(" laminar", "", " 20 rawflags", "")
 
 // check compares the client with these paths and no other: nothing is missing, nothing is left over, and traffic from
 // each address leaves by its own link and gateway.
