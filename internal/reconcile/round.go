@@ -110,7 +110,6 @@ func (l *Loop) decide(now time.Time) {
 	owned := l.o.Record.Owned()
 	l.plan = plan.Desired(plan.Input{Config: l.cfg, Snapshot: l.snap, Owned: owned, Grace: grace, Hold: hold, Reach: l.reached()})
 	l.changes = diff.Diff(diff.Input{
-
 		Snapshot: l.snap, Plan: l.plan, Owned: owned, Routing: l.cfg.Routing, Foreign: l.cfg.ForeignEndpoints,
 	})
 	l.wishes = wishes(l.plan)
