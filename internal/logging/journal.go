@@ -2,20 +2,21 @@ package logging
 
 import (
 	"fmt"
-	"io"
 	"strings"
 
 	"github.com/coreos/go-systemd/v22/journal"
 	"go.uber.org/zap/zapcore"
 )
 
+// identifier is by what `journalctl -t` finds the lines.
+const identifier = "subflowd"
+
 // journalCore sends entries to the journal in its own protocol, so that
 // journalctl can search by field: journalctl SUBFLOWD_LINK=eth0.
 type journalCore struct {
 	zapcore.LevelEnabler
-	fields   []zapcore.Field
-	send     func(message string, p journal.Priority, vars map[string]string) error
-	fallback io.Writer
+	fields []zapcore.Field
+	out    *outbox
 }
 
 func sendJournal(message string, p journal.Priority, vars map[string]string) error {
@@ -37,8 +38,7 @@ func (c *journalCore) Check(e zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.
 	return ce
 }
 
-// Write is part of zapcore.Core. An entry that the journal does not take goes
-// to standard error, which under systemd leads there by another way.
+// Write is part of zapcore.Core.
 func (c *journalCore) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	enc := zapcore.NewMapObjectEncoder()
 	for _, f := range c.fields {
@@ -48,7 +48,7 @@ func (c *journalCore) Write(e zapcore.Entry, fields []zapcore.Field) error {
 		f.AddTo(enc)
 	}
 	vars := make(map[string]string, len(enc.Fields)+1)
-	vars["SYSLOG_IDENTIFIER"] = "subflowd"
+	vars["SYSLOG_IDENTIFIER"] = identifier
 	for k, v := range enc.Fields {
 		vars[fieldName(k)] = fmt.Sprint(v)
 	}
@@ -58,15 +58,16 @@ func (c *journalCore) Write(e zapcore.Entry, fields []zapcore.Field) error {
 	} else if s, ok := enc.Fields["reason"]; ok && s != "" {
 		message += " (" + fmt.Sprint(s) + ")"
 	}
-	err := c.send(message, priority(e.Level), vars)
-	if err != nil {
-		_, err = fmt.Fprintln(c.fallback, message)
-	}
-	return err
+	c.out.put(line{message, priority(e.Level), vars})
+	return nil
 }
 
-// Sync is part of zapcore.Core; every entry is on its way when Write returns.
-func (c *journalCore) Sync() error { return nil }
+// Sync is part of zapcore.Core. It waits until the journal has every entry, for
+// a second at most.
+func (c *journalCore) Sync() error {
+	c.out.flush()
+	return nil
+}
 
 // fieldName makes a name that the journal takes: upper case letters, digits and
 // underscores (systemd.journal-fields(7)).

@@ -55,7 +55,7 @@ func New(f Format, level zapcore.Level, w io.Writer) *zap.Logger {
 		}
 	}
 	if f == Journal {
-		return zap.New(&journalCore{LevelEnabler: level, send: sendJournal, fallback: w})
+		return zap.New(&journalCore{LevelEnabler: level, out: &outbox{send: sendJournal, fallback: w}})
 	}
 	return zap.New(core(f, level, w))
 }

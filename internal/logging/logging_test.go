@@ -10,6 +10,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/coreos/go-systemd/v22/journal"
 	"github.com/google/go-cmp/cmp"
@@ -71,10 +72,10 @@ func TestJournalFields(t *testing.T) {
 		Vars     map[string]string
 	}
 	var got []sent
-	c := &journalCore{LevelEnabler: zapcore.InfoLevel, send: func(m string, p journal.Priority, v map[string]string) error {
+	c := &journalCore{LevelEnabler: zapcore.InfoLevel, out: &outbox{send: func(m string, p journal.Priority, v map[string]string) error {
 		got = append(got, sent{m, p, v})
 		return nil
-	}}
+	}}}
 	l := zap.New(c).With(zap.String("link", "eth0"))
 	l.Debug("not sent")
 	l.Info("ip -4 route add default", zap.Uint32("table", 100002), zap.String("reason", "uplink"))
@@ -87,6 +88,7 @@ func TestJournalFields(t *testing.T) {
 			"SYSLOG_IDENTIFIER": "subflowd", "SUBFLOWD_LINK": "eth0", "SUBFLOWD_ERROR": "no such device", "SUBFLOWD_ODD_KEY__": "v",
 		}},
 	}
+	_ = l.Sync()
 	if d := cmp.Diff(want, got); d != "" {
 		t.Errorf("(-want +got):\n%s", d)
 	}
@@ -94,12 +96,49 @@ func TestJournalFields(t *testing.T) {
 
 func TestJournalThatIsGone(t *testing.T) {
 	var b bytes.Buffer
-	c := &journalCore{LevelEnabler: zapcore.InfoLevel, fallback: &b, send: func(string, journal.Priority, map[string]string) error {
+	c := &journalCore{LevelEnabler: zapcore.InfoLevel, out: &outbox{fallback: &b, send: func(string, journal.Priority, map[string]string) error {
 		return syscall.ECONNREFUSED
-	}}
-	zap.New(c).Info("still seen")
+	}}}
+	l := zap.New(c)
+	l.Info("still seen")
+	_ = l.Sync()
 	if b.String() != "still seen\n" {
 		t.Errorf("got %q", b.String())
+	}
+}
+
+// TestJournalThatStandsStill: whoever logs goes on, and what the journal takes later is in order and says what it lacks.
+func TestJournalThatStandsStill(t *testing.T) {
+	var got []string
+	goOn := make(chan struct{})
+	l := zap.New(&journalCore{LevelEnabler: zapcore.InfoLevel, out: &outbox{send: func(m string, _ journal.Priority, v map[string]string) error {
+		<-goOn
+		got = append(got, m+" "+v["SYSLOG_IDENTIFIER"])
+		return nil
+	}}})
+	const lines = maxWaiting + 8
+	begun := time.Now()
+	for i := range lines {
+		l.Info(fmt.Sprint(i))
+	}
+	if took := time.Since(begun); took > 10*time.Second {
+		t.Errorf("%d lines took %v", lines, took)
+	}
+	_ = l.Sync() // returns all the same
+	close(goOn)
+	_ = l.Sync()
+	var want []string
+	for i := range maxWaiting + 1 {
+		want = append(want, fmt.Sprint(i, " subflowd"))
+	}
+	want = append(want, "the journal stood still: 7 lines were not sent subflowd")
+	if d := cmp.Diff(want, got); d != "" {
+		t.Errorf("(-want +got):\n%s", d)
+	}
+	l.Info("again")
+	_ = l.Sync()
+	if last := got[len(got)-1]; last != "again subflowd" {
+		t.Errorf("then: %q", last)
 	}
 }
 

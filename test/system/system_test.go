@@ -1,7 +1,6 @@
 package system
 
 import (
-	"encoding/json"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -30,6 +29,7 @@ func TestDebian(t *testing.T) {
 	checkUnit(m)
 	checkPrivileges(m)
 	checkJournal(m)
+	checkJournalStands(m, n)
 
 	checkReload(m, n)
 	checkUpgrade(m, n, "dpkg", "-i", m.take(next))
@@ -138,25 +138,6 @@ func checkPrivileges(m *machine) {
 	}
 	if uid := field("Uid"); strings.HasPrefix(uid, "0 ") {
 		m.t.Errorf("it runs as %s", uid)
-	}
-}
-
-// checkJournal searches the journal by the fields that lines have.
-func checkJournal(m *machine) {
-	m.t.Helper()
-	out := m.run("journalctl", "-u", "subflowd", "--no-pager", "-o", "json", "SUBFLOWD_LINK=eth0")
-	line, _, _ := strings.Cut(out, "\n")
-	var entry map[string]any
-	if err := json.Unmarshal([]byte(line), &entry); err != nil {
-		m.t.Fatalf("journal: %v\n%s", err, out)
-	}
-	for _, field := range []string{"MESSAGE", "SUBFLOWD_TABLE", "SUBFLOWD_REASON", "SUBFLOWD_TRIGGER"} {
-		if entry[field] == nil || entry[field] == "" {
-			m.t.Errorf("a line about eth0 has no %s: %v", field, entry)
-		}
-	}
-	if entry["SYSLOG_IDENTIFIER"] != "subflowd" || entry["PRIORITY"] != "6" {
-		m.t.Errorf("a line about eth0: %v", entry)
 	}
 }
 
