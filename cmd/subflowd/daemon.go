@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"os/signal"
@@ -192,7 +193,9 @@ func (d *daemon) serve() int {
 	d.port.Set(c.Metrics.Listen)
 	d.prober.Configure(c.Probe)
 	wg.Go(func() { d.prober.Run(ctx) })
-	wg.Go(func() { d.control(ctx, l, scrape) })
+	// Before the loop says that the daemon is ready: who waits for that may ask at once.
+	socket, err := control.Listen(d.flags.socket)
+	wg.Go(func() { d.control(ctx, l, scrape, socket, err) })
 	wg.Go(func() {
 		for {
 			select {
@@ -210,8 +213,7 @@ func (d *daemon) serve() int {
 }
 
 // control answers on the socket. Without it the network is kept all the same.
-func (d *daemon) control(ctx context.Context, l *reconcile.Loop, scrape http.Handler) {
-	listener, err := control.Listen(d.flags.socket)
+func (d *daemon) control(ctx context.Context, l *reconcile.Loop, scrape http.Handler, socket net.Listener, err error) {
 	if err == nil {
 		host := control.Host{
 			About:   func() status.Daemon { return d.about(l) },
@@ -220,7 +222,7 @@ func (d *daemon) control(ctx context.Context, l *reconcile.Loop, scrape http.Han
 			Probe:   d.prober.Status,
 			Traffic: new(observe.Traffic).Fill,
 		}
-		err = control.New(control.FromLoop(l, host), control.Options{Log: d.log, Metrics: scrape}).Serve(ctx, listener)
+		err = control.New(control.FromLoop(l, host), control.Options{Log: d.log, Metrics: scrape}).Serve(ctx, socket)
 	}
 	if err != nil {
 		l.Report(plan.Finding{Code: "no-socket", Severity: plan.Error, Object: "control socket", Text: "subflowctl cannot ask the daemon: " + err.Error()})

@@ -91,6 +91,9 @@ func TestServiceManager(t *testing.T) {
 	cmd.Env = append(slices.Clone(os.Environ()), "NOTIFY_SOCKET="+socket)
 	p := n.Client.StartCommand(cmd)
 	want("READY=1")
+	if r := n.Client.Ctl("status"); r.Code != exitDone {
+		t.Errorf("a daemon that is ready does not answer: exit %d\n%s", r.Code, r.Stderr)
+	}
 	for _, toml := range []string{"role = \"server\"\n", "rolle = 1\n", ""} {
 		write(toml)
 		if r := n.Client.Ctl("reload"); r.Code != exitDone && toml != "rolle = 1\n" {
