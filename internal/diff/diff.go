@@ -86,7 +86,7 @@ func (b *builder) limits() {
 		return
 	}
 	b.up(netstate.Change{
-		Op: netstate.LimitsSet, Limits: *want,
+		Op: netstate.LimitsSet, Limits: *want, Found: b.Snapshot.Limits, Checked: true,
 		Reason: "they were " + b.Snapshot.Limits.Text(),
 	})
 }

@@ -23,7 +23,7 @@ func (k *Kernel) applyPathManager(c netstate.Change) error {
 	defer faultpoint()
 	switch c.Op {
 	case netstate.LimitsSet:
-		return cause(client.SetLimits(mptcp.Limits(c.Limits)))
+		return k.setLimits(c)
 	case netstate.EndpointAdd:
 		return cause(client.AddEndpoint(toEndpoint(c.Endpoint)))
 	case netstate.EndpointSet:
@@ -32,6 +32,22 @@ func (k *Kernel) applyPathManager(c netstate.Change) error {
 		return k.deleteEndpoint(c.Endpoint)
 	}
 	return fmt.Errorf("unknown kind of change: %w", unix.EINVAL)
+}
+
+// setLimits looks right before it sets: no event tells of a change of limits, the
+// kernel knows no compare-and-set, and what somebody else has set would be lost
+// for good.
+func (k *Kernel) setLimits(c netstate.Change) error {
+	if c.Checked {
+		now, err := k.pm.client.Limits()
+		if err != nil {
+			return cause(err)
+		}
+		if now := netstate.Limits(now); now != c.Found {
+			return fmt.Errorf("another program has set %s meanwhile: %w", now.Text(), unix.EAGAIN)
+		}
+	}
+	return cause(k.pm.client.SetLimits(mptcp.Limits(c.Limits)))
 }
 
 // current finds the endpoint with e's id, if it still has e's address and link:

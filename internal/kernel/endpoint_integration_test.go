@@ -40,6 +40,17 @@ func TestEndpointsAndLimitsAsIPShowsThem(t *testing.T) {
 		if !errors.Is(err, unix.EINVAL) {
 			t.Errorf("limits above the maximum: %v", err)
 		}
+		read := netstate.Limits{Subflows: 3, AddAddrAccepted: 4}
+		change := netstate.Change{Op: netstate.LimitsSet, Limits: netstate.Limits{Subflows: 5, AddAddrAccepted: 4}, Found: read, Checked: true}
+		h.IP("mptcp limits set subflows 7 add_addr_accepted 1")
+		if err := k.Apply([]netstate.Change{change})[0]; !errors.Is(err, unix.EAGAIN) || MeaningOf(err) != Transient {
+			t.Errorf("limits that somebody set since they were read: %v", err)
+		}
+		wantLines(t, "ip mptcp limits", h.IP("mptcp limits show"), "add_addr_accepted 1 subflows 7")
+		h.IP("mptcp limits set subflows 3 add_addr_accepted 4")
+		apply(t, k, change)
+		wantLines(t, "ip mptcp limits", h.IP("mptcp limits show"), "add_addr_accepted 4 subflows 5")
+		h.IP("mptcp limits set subflows 3 add_addr_accepted 4")
 
 		s := refresh(t, k, netstate.Hints{Kinds: netstate.KindEndpoints})
 		if len(s.Endpoints) != 2 || s.Endpoints[1].Flags != six.Flags || s.Limits.Subflows != 3 || s.MPTCP.MaxEndpoints < 8 {

@@ -24,6 +24,8 @@ type Change struct {
 	Route    Route
 	Rule     Rule
 	Limits   Limits
+	Found    Limits // what the limits were when they were read
+	Checked  bool   // limits are set only if they are still as Found
 	Endpoint Endpoint
 	Reason   string // why, in words that follow "because"
 }

@@ -42,7 +42,9 @@ func removalOf(s *netstate.Snapshot, owned netstate.Ownership, r config.Routing)
 		out.rest = append(out.rest, d)
 	}
 	if f := owned.LimitsFound; f != nil && owned.OwnsLimits(s.Limits) && s.Limits != *f && s.MPTCP.Present {
-		out.rest = append(out.rest, netstate.Change{Op: netstate.LimitsSet, Limits: *f, Reason: "as they were found"})
+		out.rest = append(out.rest, netstate.Change{
+			Op: netstate.LimitsSet, Limits: *f, Found: s.Limits, Checked: true, Reason: "as they were found",
+		})
 	}
 	return out
 }

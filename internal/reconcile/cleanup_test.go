@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -231,4 +232,27 @@ func TestCleanupThatFails(t *testing.T) {
 			t.Errorf("op %d: %v", op, err)
 		}
 	}
+}
+
+// TestLimitsThatOthersSetBeforeOurs: what somebody sets between our look and our
+// change is found, and kept.
+func TestLimitsThatOthersSetBeforeOurs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := kerneltest.New(iptext.MustSnapshot(twoSubnets))
+		theirs, once := netstate.Limits{Subflows: 7, AddAddrAccepted: 1}, sync.Once{}
+		f.After(func(c netstate.Change) {
+			if c.Op == netstate.RuleAppend { // rules are made before the limits
+				once.Do(func() { f.SetLimits(theirs) })
+			}
+		})
+		h := run(t, f, &memory{})
+		h.pass(time.Minute)
+		if got := h.Snapshot().Limits; got != (netstate.Limits{Subflows: 7, AddAddrAccepted: 4}) {
+			t.Errorf("limits are %s", got.Text())
+		}
+		if found := h.rec.own.LimitsFound; found == nil || *found != theirs {
+			t.Errorf("found before ours: %v", found)
+		}
+		h.converged()
+	})
 }

@@ -71,6 +71,9 @@ func (f *Fake) change(c netstate.Change) error {
 	}
 	switch c.Op {
 	case netstate.LimitsSet:
+		if c.Checked && c.Found != f.now.Limits {
+			return syscall.EAGAIN
+		}
 		return f.setLimits(c.Limits)
 	case netstate.EndpointAdd:
 		return f.addEndpoint(c.Endpoint)
