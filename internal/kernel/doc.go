@@ -4,6 +4,7 @@
 // netstate and changes into netlink messages.
 //
 // The files: kernel (the snapshot and its caches), link, addr, route, tables,
+// wanted (which tables matter), patch (large ones by their events),
 // nexthop, rule, selectors, preferred, outbound and sysctl (what is read),
 // change, request and endpoint (what is written), errno (what an error number
 // means), watch, watch_mptcp, event and filter (events), owner (which process has
