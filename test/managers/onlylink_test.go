@@ -21,6 +21,11 @@ func TestOnlyLink(t *testing.T) {
 		h.Client.Networkd(map[string]string{"10-eth0.network": networkFile("eth0", 100), "90-subflowd.conf": snippet(h.T, "networkd.conf")})
 	}
 	startDhclient := func(h *host) { h.dhclient(h.A) }
+	startDhcpcd := func(h *host) { startDhcpcd(h) }
+	startUdhcpc := func(h *host) {
+		lab.Need(h.T, "busybox", "udhcpc")
+		h.Client.Start("busybox", "udhcpc", "-f", "-R", "-T", "1", "-A", "1", "-i", "eth0", "-p", "/run/udhcpc.pid", "-s", "/etc/udhcpc/default.script")
+	}
 	nm, _ := nmPaths()
 	networkd, _ := networkdPaths()
 	for _, c := range []struct {
@@ -54,6 +59,23 @@ func TestOnlyLink(t *testing.T) {
 				h.Client.Run("dhclient", "-4", "-r", "-pf", "/run/dhclient.eth0.pid", "-lf", "/var/lib/dhcp/dhclient.eth0.leases", "eth0")
 			},
 			startDhclient,
+		},
+		{
+			"dhcpcd, carrier lost", startDhcpcd, v4("eth0", "10.1.1.2", "10.1.1.1", 1002, "10.1.1.0/24 scope link metric 1002"),
+			func(h *host) { h.A.Cut() }, func(h *host) { h.A.Restore() },
+		},
+		{
+			"udhcpc, released", startUdhcpc, v4("eth0", "10.1.1.2", "10.1.1.1", 0),
+			func(h *host) {
+				h.Client.Run("sh", "-c", "kill $(cat /run/udhcpc.pid)")
+				lab.Eventually(h.T, soon, "udhcpc releases the address", func() error {
+					if out := h.Client.IP("-4 -o addr show dev eth0"); out != "" {
+						return fmt.Errorf("%s", out)
+					}
+					return nil
+				})
+			},
+			startUdhcpc,
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
