@@ -109,7 +109,7 @@ func (v vpn) wantNoneBeside(n *lab.Net) {
 	c := n.Client.Dial(v.server())
 	defer c.Close()
 	lab.Never(n.T, 1500*time.Millisecond, "the connection stays in the tunnel", func() error {
-		if err := c.Echo(soon); err != nil {
+		if err := c.Echo(lab.Patient(soon)); err != nil {
 			return err
 		}
 		if now := packets(n.Router, "beside"); now != before {

@@ -34,7 +34,7 @@ func TestDeprecatedReplaced(t *testing.T) {
 			n.Client.WantRoute(n.ServerAddr6, "from 2001:db8:1::2", "dev eth0 via 2001:db8:1::1")
 			n.Client.WantRoute(n.ServerAddr6, "from 2001:db8:1::3", "dev eth0 via 2001:db8:1::1")
 		}
-		lab.Never(t, 4*time.Second, "the connection goes on", func() error { return c.Echo(soon) })
+		lab.Never(t, 4*time.Second, "the connection goes on", func() error { return c.Echo(lab.Patient(soon)) })
 		wantFirst(t, c)
 		if with {
 			wantLingering(n.Client, n.A.Addr6)
@@ -67,7 +67,7 @@ func TestAddressMovesToAnotherLink(t *testing.T) {
 		n.Router.IP("neigh flush dev br0") // what the gratuitous ARP of a DHCP client does
 		c.WantEcho(recovers)
 		n.Client.WantRoute(n.ServerAddr, "from "+n.A.Addr, "dev wlp3s0 via 192.168.0.1")
-		lab.Never(t, 4*time.Second, "the connection goes on", func() error { return c.Echo(soon) })
+		lab.Never(t, 4*time.Second, "the connection goes on", func() error { return c.Echo(lab.Patient(soon)) })
 		wantFirst(t, c)
 		if with {
 			n.Client.WantEndpoints("192.168.0.37 subflow dev enp2s0")
@@ -134,7 +134,7 @@ func TestMovesToNextPath(t *testing.T) {
 				answers()
 				lab.Eventually(t, soon, "the old endpoint goes", func() error { return n.Client.CheckEndpoints(c.new) })
 				lab.Eventually(t, soon, "the connection on the new path alone", func() error { return conn.CheckSubflows(c.addr) })
-				lab.Never(t, 3*time.Second, "the connection goes on", func() error { return conn.Echo(soon) })
+				lab.Never(t, 3*time.Second, "the connection goes on", func() error { return conn.Echo(lab.Patient(soon)) })
 			})
 		})
 	}

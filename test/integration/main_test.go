@@ -141,7 +141,7 @@ func settled(d *lab.Daemon) {
 	t := d.Host.Lab.T
 	t.Helper()
 	d.WaitSocket()
-	for _, args := range [][]string{{"reconcile"}, {"wait", "--timeout", "20s"}} {
+	for _, args := range [][]string{{"reconcile"}, {"wait", "--timeout", lab.Patient(soon).String()}} {
 		if r := d.Host.Ctl(args...); r.Code != 0 {
 			t.Fatalf("subflowctl %v: exit status %d\n%s%s", args, r.Code, r.Stdout, r.Stderr)
 		}

@@ -197,7 +197,7 @@ func TestMonitor(t *testing.T) {
 	}
 	n.Client.IP("addr del " + n.B.Addr + "/24 dev eth1")
 	lab.Eventually(t, soon, "the endpoint is vacant", func() error {
-		if err := c.Echo(soon); err != nil { // the first subflow proves itself
+		if err := c.Echo(lab.Patient(soon)); err != nil { // the first subflow proves itself
 			return err
 		}
 		return n.Client.CheckEndpoints(n.A.Addr + " subflow dev eth0")

@@ -273,7 +273,7 @@ func TestServerThatTakesNoJoins(t *testing.T) {
 		if n := adds(); n > 5 {
 			return fmt.Errorf("the endpoint was added %d times", n)
 		}
-		return c.Echo(soon)
+		return c.Echo(lab.Patient(soon))
 	})
 	wantFirst(t, c)
 	reach(n, n.A, n.B)

@@ -146,7 +146,7 @@ func (x *vpnLab) wantInside() {
 	}
 	lab.Never(x.T, time.Second, "connections stay in the tunnel", func() error {
 		for i, c := range conns {
-			if err := c.Echo(soon); err != nil {
+			if err := c.Echo(lab.Patient(soon)); err != nil {
 				return err
 			}
 			if err := c.CheckSubflows(want[i]); err != nil {

@@ -61,7 +61,7 @@ func outage(t *testing.T, during time.Duration, begin, end func(), conns ...*lab
 func ask(during time.Duration, conns ...*lab.Conn) <-chan error {
 	answers := make(chan error, len(conns))
 	for _, c := range conns {
-		go func() { answers <- c.Echo(during + recovers) }()
+		go func() { answers <- c.Echo(lab.Patient(during + recovers)) }()
 	}
 	return answers
 }
