@@ -152,7 +152,7 @@ func (k *Kernel) readTables(h netstate.Hints, touched touchedFamilies, strays ma
 		}
 		_, named := h.Links[path]
 		again := readsRoutes(h, id.family) && (id.table == netstate.TableMain ||
-			!h.Added && (path == 0 || h.Links == nil || named || dependsOn(old, path, h.Links)))
+			(!h.Added || revives(old)) && (path == 0 || h.Links == nil || named || dependsOn(old, path, h.Links)))
 		if known && (!again || k.main.seen[id] > manyRoutes && !touched.has(id.family)) {
 			list := events[id]
 			if len(list) == 0 {
@@ -182,6 +182,13 @@ func (k *Kernel) readTables(h netstate.Hints, touched touchedFamilies, strays ma
 	}
 	k.replaceTables(tables)
 	return nil
+}
+
+// revives tells whether an address that came may have changed a table: the first
+// one of a link brings IPv4 nexthops back to life that were dead, and no event
+// tells of it (fib_sync_up, net/ipv4/fib_semantics.c).
+func revives(routes []netstate.Route) bool {
+	return slices.ContainsFunc(routes, func(r netstate.Route) bool { return r.LinkDown || r.Multipath || r.NexthopID != 0 })
 }
 
 // dependsOn tells whether a change on the links may have touched the table of
