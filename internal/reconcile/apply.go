@@ -218,7 +218,7 @@ func (l *Loop) tell() {
 // fields are the details of a change that logs can be searched by.
 func (l *Loop) fields(c netstate.Change, trigger string) []zap.Field {
 	f := []zap.Field{zap.String("reason", c.Reason), zap.String("trigger", trigger)}
-	if i := c.Link(); i != 0 {
+	if i := l.linkOf(c); i != 0 {
 		f = append(f, zap.String("link", l.names.Name(i)))
 	}
 	switch o := objectOf(c); o.kind {
@@ -233,4 +233,26 @@ func (l *Loop) fields(c netstate.Change, trigger string) []zap.Field {
 		f = append(f, zap.Stringer("address", o.addr))
 	}
 	return f
+}
+
+// linkOf is the link that a change serves; 0: not known. Rules and throw routes
+// name none: it is that of their path table, or of the address.
+func (l *Loop) linkOf(c netstate.Change) int {
+	if i := c.Link(); i != 0 {
+		return i
+	}
+	for _, table := range []uint32{c.Route.Table, c.Rule.Table} {
+		if i := int(int64(table) - int64(l.cfg.Routing.TableBase)); i > 0 && l.names[i] != "" {
+			return i
+		}
+	}
+	if l.plan == nil || !c.Rule.From.IsValid() {
+		return 0
+	}
+	for _, s := range l.plan.RuleSets {
+		if s.Addr == c.Rule.From.Addr() {
+			return s.Link
+		}
+	}
+	return 0
 }

@@ -357,3 +357,24 @@ func TestReconcileAndChanged(t *testing.T) {
 		}
 	})
 }
+
+// TestEveryLineNamesItsLink: whoever reads the journal of one link misses nothing.
+func TestEveryLineNamesItsLink(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, twoSubnets)
+		h.pass(time.Second)
+		n := map[string]int{}
+		for _, e := range h.logs.All() {
+			if reason, change := e.ContextMap()["reason"]; change && !strings.Contains(e.Message, "limits") {
+				link, _ := e.ContextMap()["link"].(string)
+				if link == "" {
+					t.Errorf("%s: no link (%v)", e.Message, reason)
+				}
+				n[link]++
+			}
+		}
+		if n["eth0"] == 0 || n["eth0"] != n["eth1"] {
+			t.Errorf("lines by link: %v", n)
+		}
+	})
+}
