@@ -43,6 +43,7 @@ type Store struct {
 	now      netstate.Ownership // its map and what it points to are never changed
 	disk     []byte             // what the file holds, without padding; nil: unknown or none
 	page     []byte             // next as it is written over a file
+	filled   int                // how much of page is not padding
 	next     []byte             // what it is to hold, in memory that is used again
 	fd       int                // of the file, where it can be written over; -1: not open
 }

@@ -1,6 +1,7 @@
 package record
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"io/fs"
@@ -51,14 +52,17 @@ func (s *Store) Close() {
 	}
 }
 
-// pad fills up with what JSON ignores.
+// pad fills up with what JSON ignores. Only what differs from the last time is
+// written, byte by byte.
 func (s *Store) pad(b []byte) []byte {
 	if s.page == nil {
-		s.page = make([]byte, padded)
+		s.page = bytes.Repeat([]byte{' '}, padded)
 	}
-	for i := copy(s.page, b); i < padded; i++ {
+	n := copy(s.page, b)
+	for i := n; i < s.filled; i++ {
 		s.page[i] = ' '
 	}
+	s.filled = n
 	return s.page
 }
 
