@@ -3,13 +3,9 @@
 package bench
 
 import (
-	"fmt"
 	"net/netip"
 	"os"
 	"runtime"
-
-	"github.com/vishvananda/netlink/nl"
-	"golang.org/x/sys/unix"
 
 	"github.com/subflowd/subflowd/internal/kernel"
 	"github.com/subflowd/subflowd/internal/netstate"
@@ -39,10 +35,6 @@ func carefulLoop() error {
 	if err != nil {
 		return err
 	}
-	events, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE)
-	if err != nil {
-		return err
-	}
 	c := careful{k: k, store: store}
 	for _, l := range snap.Links {
 		if l.Name == newLink {
@@ -50,21 +42,8 @@ func carefulLoop() error {
 		}
 	}
 	c.make()
-	if errs := k.Apply([]netstate.Change{{Op: netstate.LimitsSet, Limits: netstate.Limits{Subflows: 2, AddAddrAccepted: 4}}}); errs[0] != nil {
-		return errs[0]
-	}
-	fmt.Println("ready")
-	for {
-		messages, _, err := events.Receive()
-		if err != nil {
-			return err
-		}
-		for _, m := range messages {
-			if err := c.event(m.Header.Type, m.Data); err != nil {
-				return err
-			}
-		}
-	}
+	limits := netstate.Change{Op: netstate.LimitsSet, Limits: netstate.Limits{Subflows: 2, AddAddrAccepted: 4}}
+	return follow(func() error { return c.apply(limits) }, c.up, c.down)
 }
 
 type careful struct {
@@ -94,19 +73,6 @@ func (c *careful) make() {
 		rule(netstate.TableMain, 0), rule(table, netstate.NoSuppress),
 	}
 	c.endpoint = netstate.Endpoint{Addr: addr, Link: c.link, Flags: netstate.SubflowFlag}
-}
-
-func (c *careful) event(typ uint16, data []byte) error {
-	switch typ {
-	case unix.RTM_NEWROUTE:
-		if r := nl.DeserializeRtMsg(data); r.Dst_len != 0 || r.Table != unix.RT_TABLE_MAIN {
-			return nil
-		}
-		return c.up()
-	case unix.RTM_DELADDR:
-		return c.down()
-	}
-	return nil
 }
 
 func (c *careful) up() error {
