@@ -54,12 +54,11 @@ type address4 struct {
 // Find returns the gateways of those links that have no IPv4 default route in
 // main, as Gateways does.
 func (r *Reader) Find(links []netstate.Link, addrs []netstate.Addr, routes []netstate.Route) map[netstate.LinkFamily]netip.Addr {
-	defaults := withDefault(routes)
 	var list []netstate.Link
 	last := 0
 	for i := range addrs { // sorted by link
 		a := &addrs[i]
-		if a.Link == last || defaults[a.Link] || !counts(a) {
+		if a.Link == last || !counts(a) {
 			continue
 		}
 		last = a.Link
@@ -68,23 +67,11 @@ func (r *Reader) Find(links []netstate.Link, addrs []netstate.Addr, routes []net
 			list = append(list, links[at])
 		}
 	}
-	return r.Gateways(list, addrs, time.Now())
+	return r.Gateways(WithoutDefault(list, routes), addrs, time.Now())
 }
 
 // WithoutDefault returns the links that no IPv4 default route of main uses.
 func WithoutDefault(links []netstate.Link, routes []netstate.Route) []netstate.Link {
-	has := withDefault(routes)
-	var list []netstate.Link
-	for _, l := range links {
-		if !has[l.Index] {
-			list = append(list, l)
-		}
-	}
-	return list
-}
-
-// withDefault are the links that an IPv4 default route of main uses.
-func withDefault(routes []netstate.Route) map[int]bool {
 	has := map[int]bool{}
 	for i := range routes {
 		r := &routes[i]
@@ -92,7 +79,13 @@ func withDefault(routes []netstate.Route) map[int]bool {
 			has[r.Link] = true
 		}
 	}
-	return has
+	var list []netstate.Link
+	for _, l := range links {
+		if !has[l.Index] {
+			list = append(list, l)
+		}
+	}
+	return list
 }
 
 // Gateways returns, for each of the links that has a lease for one of its usable
