@@ -36,8 +36,8 @@ func BenchmarkSnapshot(b *testing.B) {
 		apply(b, k, onePath(eth0)...)
 		for name, hints := range map[string]netstate.Hints{
 			"full":    full(),
-			"address": {Kinds: netstate.KindAddrs, Links: only(eth0)},
-			"route":   {Kinds: netstate.KindRoutes, Links: only(eth0)},
+			"address": {Kinds: netstate.KindAddrs, Links: onlyLink(eth0)},
+			"route":   {Kinds: netstate.KindRoutes, Links: onlyLink(eth0)},
 			"rule":    {Kinds: netstate.KindRules},
 			"mptcp":   {Kinds: netstate.KindEndpoints},
 		} {

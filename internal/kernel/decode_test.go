@@ -219,8 +219,8 @@ func TestDecodeEvent(t *testing.T) {
 		}
 	}
 	hint, ok := d.hint(header{typ: unix.RTM_NEWLINK}, link)
-	if !ok || hint.Reason != "link wlan0 changed: up" {
-		t.Errorf("%v %q", ok, hint.Reason)
+	if !ok || hint.Why(nil) != "link wlan0 changed: up" {
+		t.Errorf("%v %q", ok, hint.Why(nil))
 	}
 }
 
@@ -330,7 +330,7 @@ func FuzzDecode(f *testing.F) {
 		decodeNexthop(b)
 		_ = parseReply(header{typ: typ, flags: unix.NLM_F_ACK_TLVS}, b).Error()
 		hint, _ := d.hint(header{typ: typ}, b)
-		_ = hint.Reason
+		_ = hint.Why(nil)
 		for rest := b; ; {
 			h, payload, more, ok := nextMessage(rest)
 			if !ok {

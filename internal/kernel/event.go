@@ -1,7 +1,6 @@
 package kernel
 
 import (
-	"net/netip"
 	"slices"
 
 	"github.com/vishvananda/netlink/nl"
@@ -11,13 +10,16 @@ import (
 )
 
 // decoder turns notifications into hints: what kind of thing changed, and on
-// which links. Their content is not believed; it is read again.
+// which links. Their content is passed on where it adds something, and is read
+// again whatever it says.
 type decoder struct {
 	options Options
 	own     uint32 // port of the socket that applies our changes
 	names   func() *netstate.Names
 	busy    func() *linkSet
 	main    *mainTable
+	ours    []uint8          // protocols of the options, once they were needed
+	last    map[int]struct{} // see only
 }
 
 // hint decodes one notification; ok is false for what changes nothing that is
@@ -63,7 +65,13 @@ func (d *decoder) idle(links map[int]struct{}) bool {
 	return true
 }
 
-func only(link int) map[int]struct{} { return map[int]struct{}{link: {}} }
+// only is one link, as a map that nobody changes: events come in rows about one.
+func (d *decoder) only(link int) map[int]struct{} {
+	if _, ok := d.last[link]; !ok {
+		d.last = map[int]struct{}{link: {}}
+	}
+	return d.last
+}
 
 func (d *decoder) link(typ uint16, b []byte) (netstate.Hints, bool) {
 	if len(b) < ifinfoLen {
@@ -91,7 +99,7 @@ func (d *decoder) link(typ uint16, b []byte) (netstate.Hints, bool) {
 	d.main.touch(0)
 	d.main.flushes.Store(true)
 	return netstate.Hints{
-		Kinds: netstate.KindLinks | netstate.KindAddrs | netstate.KindRoutes, Links: only(index), Lazy: d.idle(only(index)),
+		Kinds: netstate.KindLinks | netstate.KindAddrs | netstate.KindRoutes, Links: d.only(index), Lazy: d.idle(d.only(index)),
 		Reason: "link " + name + " changed: " + state,
 	}, index > 0
 }
@@ -101,21 +109,23 @@ func (d *decoder) addr(typ uint16, b []byte) (netstate.Hints, bool) {
 	if !ok {
 		return netstate.Hints{}, false
 	}
-	kinds, what := netstate.KindAddrs, " added on "
-	if typ == unix.RTM_DELADDR {
-		// The last address of a link takes its IPv4 routes along, in every table,
-		// and no route event is sent.
-		kinds |= netstate.KindRoutes
-		what = " removed from "
-		if !a.IP().Is4() || !d.main.patches.lose(a.Link, a.IP()) {
-			d.main.touch(a.Family())
-		}
-		d.main.flushes.Store(true)
+	hints := netstate.Hints{
+		Kinds: netstate.KindAddrs, Links: d.only(a.Link), Family: a.Family(), Lazy: a.IP().IsLinkLocalUnicast() && d.idle(d.only(a.Link)),
 	}
-	return netstate.Hints{
-		Kinds: kinds, Links: only(a.Link), Family: a.Family(), Added: typ == unix.RTM_NEWADDR, Lazy: a.IP().IsLinkLocalUnicast() && d.idle(only(a.Link)),
-		Reason: "address " + a.IP().String() + what + d.names().Name(a.Link),
-	}, true
+	if typ == unix.RTM_NEWADDR {
+		told := a
+		hints.Added, hints.Told, hints.News = true, true, []netstate.News{{Addr: &told}}
+		return hints, true
+	}
+	// The last address of a link takes its IPv4 routes along, in every table,
+	// and no route event is sent.
+	hints.Kinds |= netstate.KindRoutes
+	if !a.IP().Is4() || !d.main.patches.lose(a.Link, a.IP()) {
+		d.main.touch(a.Family())
+	}
+	d.main.flushes.Store(true)
+	hints.Reason = "address " + a.IP().String() + " removed from " + d.names().Name(a.Link)
+	return hints, true
 }
 
 func (d *decoder) route(h header, b []byte) (netstate.Hints, bool) {
@@ -126,6 +136,44 @@ func (d *decoder) route(h header, b []byte) (netstate.Hints, bool) {
 	if !ok || r.Table == netstate.TableLocal {
 		return netstate.Hints{}, false
 	}
+	// Whatever lies in a path table concerns the link whose table it is.
+	path := int64(r.Table) - int64(d.options.TableBase)
+	inPath := path > 0 && path < 1<<31
+	if !inPath && !d.main.patches.note(h, r, multipath != nil) {
+		d.main.touch(r.Family)
+	}
+	if d.ours == nil {
+		d.ours = d.options.protocols()
+	}
+	if slices.Contains(d.ours, r.Protocol) {
+		d.main.stray(tableID{r.Family, r.Table})
+	}
+	hints := netstate.Hints{Kinds: netstate.KindRoutes, Family: r.Family, Added: h.typ == unix.RTM_NEWROUTE && r.Table == netstate.TableMain}
+	switch {
+	case r.Link > 0 && !inPath && multipath == nil:
+		hints.Links = d.only(r.Link)
+	default:
+		hints.Links = linksOf(r, multipath)
+		if inPath {
+			hints.Links[int(path)] = struct{}{}
+		}
+		if len(hints.Links) == 0 {
+			hints.Links = nil // an error route: any link
+		}
+	}
+	hints.Lazy = hints.Links != nil && linkLocal(r) && d.idle(hints.Links)
+	// What a replacement took the place of, no event says.
+	if hints.Added && multipath == nil && r.NexthopID == 0 && r.Link > 0 && h.flags&unix.NLM_F_REPLACE == 0 {
+		told := r
+		hints.Told, hints.News = true, []netstate.News{{Route: &told}}
+	} else {
+		hints.Reason = "route " + verb(h.typ == unix.RTM_DELROUTE) + ": " + r.Brief(*d.names())
+	}
+	return hints, true
+}
+
+// linksOf are the links by which a route leads.
+func linksOf(r netstate.Route, multipath []byte) map[int]struct{} {
 	links := map[int]struct{}{}
 	if r.Link > 0 {
 		links[r.Link] = struct{}{}
@@ -135,27 +183,5 @@ func (d *decoder) route(h header, b []byte) (netstate.Hints, bool) {
 			links[hop.Link] = struct{}{}
 		}
 	}
-	// Whatever lies in a path table concerns the link whose table it is.
-	if path := int64(r.Table) - int64(d.options.TableBase); path > 0 && path < 1<<31 {
-		links[int(path)] = struct{}{}
-	} else if !d.main.patches.note(h, r, multipath != nil) {
-		d.main.touch(r.Family)
-	}
-	if slices.Contains(d.options.protocols(), r.Protocol) {
-		d.main.stray(tableID{r.Family, r.Table})
-	}
-	if len(links) == 0 {
-		links = nil // an error route: any link
-	}
-	return netstate.Hints{
-		Kinds: netstate.KindRoutes, Links: links, Family: r.Family,
-		Added: h.typ == unix.RTM_NEWROUTE && r.Table == netstate.TableMain, Lazy: links != nil && linkLocal(r) && d.idle(links),
-		Reason: "route " + verb(h.typ == unix.RTM_DELROUTE) + ": " + describeRoute(r, *d.names()),
-	}, true
-}
-
-// describeRoute is short: attributes beyond the gateway are no reason.
-func describeRoute(r netstate.Route, n netstate.Names) string {
-	r.MTU, r.AdvMSS, r.InitCwnd, r.Metrics, r.PrefSrc, r.Pref = 0, 0, 0, "", netip.Addr{}, 0
-	return r.Text(n)
+	return links
 }

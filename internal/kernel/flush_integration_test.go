@@ -71,7 +71,7 @@ func (w *watched) follow(t *testing.T, prefix string, each func(netstate.Hints))
 	for {
 		select {
 		case hint := <-w.hints:
-			if strings.HasPrefix(hint.Reason, prefix) {
+			if strings.HasPrefix(hint.Why(nil), prefix) {
 				return
 			}
 			if each != nil {

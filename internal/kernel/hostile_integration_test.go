@@ -121,11 +121,11 @@ func TestIndexIsGivenOutAgain(t *testing.T) {
 				k.hardware[id] = hardware{devType: "wwan", driver: "option"}
 			}
 		}
-		if l := linkNamed(t, refresh(t, k, netstate.Hints{Kinds: netstate.KindLinks, Links: only(index)}), "eth0"); !l.Cellular() {
+		if l := linkNamed(t, refresh(t, k, netstate.Hints{Kinds: netstate.KindLinks, Links: onlyLink(index)}), "eth0"); !l.Cellular() {
 			t.Fatalf("what sysfs told is asked for again: %+v", l)
 		}
 		h.IP("link del eth0", fmt.Sprintf("link add eth0 index %d type bridge", index), "link set eth0 up", "addr add 10.1.9.2/24 dev eth0")
-		s := refresh(t, k, netstate.Hints{Kinds: netstate.KindLinks, Links: only(index)})
+		s := refresh(t, k, netstate.Hints{Kinds: netstate.KindLinks, Links: onlyLink(index)})
 		if l := linkNamed(t, s, "eth0"); l.Index != index || l.Kind != "bridge" || l.Cellular() || l.Driver != "" {
 			t.Errorf("found %+v", l)
 		}
@@ -167,7 +167,7 @@ func TestManyLinks(t *testing.T) {
 		eth0 := linkNamed(t, s, "eth0").Index
 		h.IP("addr add 10.1.1.3/24 dev eth0")
 		before := k.rt.seq
-		s = refresh(t, k, netstate.Hints{Kinds: netstate.KindAddrs, Links: only(eth0)})
+		s = refresh(t, k, netstate.Hints{Kinds: netstate.KindAddrs, Links: onlyLink(eth0)})
 		compareAddrs(t, h, s)
 		// Addresses, main and the link's table for each family, and a source for each uplink.
 		if n := k.rt.seq - before; n > 12 {
@@ -233,14 +233,14 @@ func TestReconfiguredWhileSubscribing(t *testing.T) {
 			k.Configure(Options{Protocol: 200, TableBase: 200000})
 		}, func(hint netstate.Hints) {
 			switch {
-			case hint.Reason == "the configuration of routing changed":
+			case hint.Why(nil) == "the configuration of routing changed":
 				h.IP("route add 10.50.0.0/16 via 10.1.1.1 proto 200")
-			case strings.Contains(hint.Reason, "10.50.0.0/16"):
+			case strings.Contains(hint.Why(nil), "10.50.0.0/16"):
 				cancel()
 			default:
 				return // A slow machine is still bringing its links up.
 			}
-			reasons = append(reasons, hint.Reason)
+			reasons = append(reasons, hint.Why(nil))
 		})
 		if !errors.Is(err, context.Canceled) || w.Overflows() != 0 {
 			t.Errorf("%v, %d overflows", err, w.Overflows())

@@ -153,7 +153,7 @@ func TestLargeTableAtRandom(t *testing.T) {
 			select {
 			case hint := <-w.hints:
 				all.Merge(hint)
-				all.Reason = hint.Reason
+				all.Reason = hint.Why(nil)
 			case <-time.After(time.Minute):
 				t.Fatalf("no hint of %s, the last one is %s", marker, all.Reason)
 			}

@@ -48,7 +48,7 @@ func TestLinksAndAddressesAsIPShowsThem(t *testing.T) {
 			t.Error("an address that no hint named was read again")
 		}
 		compareLinks(t, h, partial)
-		compareAddrs(t, h, refresh(t, k, netstate.Hints{Kinds: netstate.KindAddrs, Links: only(linkNamed(t, s, "eth0").Index)}))
+		compareAddrs(t, h, refresh(t, k, netstate.Hints{Kinds: netstate.KindAddrs, Links: onlyLink(linkNamed(t, s, "eth0").Index)}))
 		if len(s.Links) == len(partial.Links) || linkNamed(t, s, "eth1").Name != "eth1" {
 			t.Error("an earlier snapshot was changed")
 		}
@@ -158,7 +158,7 @@ func TestWhichRoutesAreRead(t *testing.T) {
 		}
 		// The stale table is followed until it is empty, and a new rule leads to its table.
 		h.IP("route del 192.0.2.0/24 table 100099", "rule add from 10.1.2.3 lookup 301")
-		s = refresh(t, k, netstate.Hints{Kinds: netstate.KindRules | netstate.KindRoutes, Links: only(2)})
+		s = refresh(t, k, netstate.Hints{Kinds: netstate.KindRules | netstate.KindRoutes, Links: onlyLink(2)})
 		if len(inTable(s, 100099)) != 0 || len(inTable(s, 301)) != 1 {
 			t.Errorf("tables after a change: %v", s.Routes)
 		}
@@ -171,11 +171,11 @@ func TestSilentFlushIsSeen(t *testing.T) {
 	inside(t, h, func(k *Kernel) {
 		eth0 := linkNamed(t, refresh(t, k, full()), "eth0").Index
 		apply(t, k, routeChanges(netstate.RouteAdd, path4(100002, eth0, "10.1.1.1")[:2]...)...)
-		if s := refresh(t, k, netstate.Hints{Kinds: netstate.KindRoutes, Links: only(eth0)}); len(inTable(s, 100002)) != 2 {
+		if s := refresh(t, k, netstate.Hints{Kinds: netstate.KindRoutes, Links: onlyLink(eth0)}); len(inTable(s, 100002)) != 2 {
 			t.Fatalf("routes: %v", s.Routes)
 		}
 		h.IP("addr del 10.1.1.2/24 dev eth0")
-		if s := refresh(t, k, netstate.Hints{Kinds: netstate.KindAddrs, Links: only(eth0)}); len(inTable(s, 100002)) != 0 {
+		if s := refresh(t, k, netstate.Hints{Kinds: netstate.KindAddrs, Links: onlyLink(eth0)}); len(inTable(s, 100002)) != 0 {
 			t.Errorf("routes that the last address took along: %v", inTable(s, 100002))
 		}
 	})
@@ -203,12 +203,12 @@ func TestPreferredSource(t *testing.T) {
 			t.Error("IPv6 without a route has a preferred source")
 		}
 		h.IP("addr del 10.1.1.9/24 dev eth0")
-		s = refresh(t, k, netstate.Hints{Kinds: netstate.KindAddrs, Links: only(eth0)})
+		s = refresh(t, k, netstate.Hints{Kinds: netstate.KindAddrs, Links: onlyLink(eth0)})
 		if got := s.Preferred[netstate.LinkFamily{Link: eth0, Family: netstate.IPv4}].String(); got != "10.1.1.2" {
 			t.Errorf("preferred source after the address went: %s", got)
 		}
 		h.IP("addr del 10.1.1.8/24 dev eth0")
-		s = refresh(t, k, netstate.Hints{Kinds: netstate.KindAddrs, Links: only(eth0)})
+		s = refresh(t, k, netstate.Hints{Kinds: netstate.KindAddrs, Links: onlyLink(eth0)})
 		if got, ok := s.Preferred[netstate.LinkFamily{Link: eth0, Family: netstate.IPv4}]; ok {
 			t.Errorf("asked for the only address of a link: %s", got)
 		}
@@ -281,10 +281,12 @@ func TestRefreshMakesUpForAFailure(t *testing.T) {
 		h.IP("addr add 10.1.1.7/24 dev eth0")
 		fd := k.rt.fd
 		k.rt.fd = -1
-		if _, err := k.Refresh(netstate.Hints{Kinds: netstate.KindAddrs, Links: only(eth0)}); !errors.Is(err, os.ErrClosed) {
+		if _, err := k.Refresh(netstate.Hints{Kinds: netstate.KindAddrs, Links: onlyLink(eth0)}); !errors.Is(err, os.ErrClosed) {
 			t.Errorf("refresh on a closed socket: %v", err)
 		}
 		k.rt.fd = fd
 		compareAddrs(t, h, refresh(t, k, netstate.Hints{Kinds: netstate.KindRules}))
 	})
 }
+
+func onlyLink(index int) map[int]struct{} { return map[int]struct{}{index: {}} }

@@ -82,13 +82,14 @@ func (w *watched) until(t testing.TB, what string) (hint netstate.Hints, before 
 	for {
 		select {
 		case h := <-w.hints:
-			if strings.Contains(h.Reason, what) {
+			why := h.Why(*w.k.names.Load())
+			if strings.Contains(why, what) {
 				return h, before
 			}
 			// Links, IPv6 addresses and the links' own networks settle in their own time.
-			if !strings.HasPrefix(h.Reason, "link ") && !strings.Contains(h.Reason, "route added: fe80::/64") &&
-				!(strings.HasPrefix(h.Reason, "address ") && strings.Contains(h.Reason, "::")) {
-				before = append(before, h.Reason)
+			if !strings.HasPrefix(why, "link ") && !strings.Contains(why, "route added: fe80::/64") &&
+				!(strings.HasPrefix(why, "address ") && strings.Contains(why, "::")) {
+				before = append(before, why)
 			}
 		case <-late:
 			t.Fatalf("no hint %q, only %q", what, before)

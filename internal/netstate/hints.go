@@ -1,5 +1,7 @@
 package netstate
 
+import "slices"
+
 // Kinds is a set of kinds of kernel state.
 type Kinds uint8
 
@@ -13,8 +15,8 @@ const (
 	KindAll       = KindLinks | KindAddrs | KindRoutes | KindRules | KindEndpoints
 )
 
-// Hints say what may have changed and where. They carry no data: what they
-// name is read again. The zero value says that nothing changed.
+// Hints say what may have changed and where. What they name is read again,
+// whatever their News say. The zero value says that nothing changed.
 type Hints struct {
 	Kinds Kinds
 	// Full says that nothing may be kept of what was read before (start,
@@ -29,12 +31,17 @@ type Hints struct {
 	// Added says that an address or a route of main came: no other table can have
 	// changed by that.
 	Added bool
+	// News is what the events said, if Told: then it is all that happened. Else it
+	// is the first of them at most.
+	News []News
+	Told bool
 	// Lazy says that no path can depend on it as far as is known, so that it may
 	// wait for more of its kind. It names links.
 	Lazy bool
 	// Family says that only addresses, routes and rules of it changed; 0: of any.
 	Family Family
-	// Reason says what the hint came from, for the log: "address added on eth0".
+	// Reason says what the hint came from, for the log: "link eth0 changed: up".
+	// It is empty where News say it: see Why.
 	Reason string
 }
 
@@ -54,6 +61,7 @@ func (h *Hints) Merge(other Hints) {
 	h.Full = h.Full || other.Full
 	h.Walk = h.Walk || other.Walk
 	h.Added = h.Added && other.Added
+	h.hear(other)
 	if h.Family != other.Family {
 		h.Family = 0
 	}
@@ -68,6 +76,7 @@ func (h *Hints) Merge(other Hints) {
 }
 
 func (h Hints) clone() Hints {
+	h.News = slices.Clip(h.News)
 	if h.Links == nil {
 		return h
 	}

@@ -146,6 +146,12 @@ func (r Route) comparable() Route {
 	return r
 }
 
+// Brief is Text without what is no reason for anything: the attributes beyond the gateway.
+func (r Route) Brief(n Names) string {
+	r.MTU, r.AdvMSS, r.InitCwnd, r.Metrics, r.PrefSrc, r.Pref = 0, 0, 0, "", netip.Addr{}, 0
+	return r.Text(n)
+}
+
 // Text is the route as the arguments of `ip route add`.
 func (r Route) Text(n Names) string {
 	var b strings.Builder

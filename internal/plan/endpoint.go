@@ -142,7 +142,7 @@ func (b *builder) chooseAddress(u *uplink, eligible []netstate.Addr) (netip.Addr
 		return ip, "endpoint of " + u.Name + " that exists and is good"
 	}
 	if len(eligible) == 1 {
-		return eligible[0].IP(), "only usable address of " + u.Name
+		return eligible[0].IP(), onlyAddressOf(u.Name)
 	}
 	usable := func(ip netip.Addr) bool {
 		return slices.ContainsFunc(eligible, func(a netstate.Addr) bool { return a.IP() == ip })
@@ -167,6 +167,8 @@ func (b *builder) chooseAddress(u *uplink, eligible []netstate.Addr) (netip.Addr
 	best := slices.MinFunc(eligible, func(x, y netstate.Addr) int { return cmp.Compare(rank(x), rank(y)) })
 	return best.IP(), "first usable address of " + u.Name
 }
+
+func onlyAddressOf(name string) string { return "only usable address of " + name }
 
 func uniqueLocal(ip netip.Addr) bool { return ip.Is6() && netstate.Private(ip) }
 

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/subflowd/subflowd/internal/config"
 	"github.com/subflowd/subflowd/internal/netstate"
 )
 
@@ -28,7 +29,7 @@ func (b *builder) buildRules(u *uplink) {
 		b.plan.RuleSets = append(b.plan.RuleSets, RuleSet{
 			Family: u.Family, Addr: a.IP(), Link: u.Link,
 			Rules:  b.ruleSet(u, a.IP()),
-			Reason: a.IP().String() + " is an address of " + u.Name,
+			Reason: addressOf(a.IP(), u.Name),
 		})
 	}
 	if b.in.Config.Routing.MainFirst && b.errorDefault(u.Family) {
@@ -37,6 +38,8 @@ func (b *builder) buildRules(u *uplink) {
 			"")
 	}
 }
+
+func addressOf(ip netip.Addr, name string) string { return ip.String() + " is an address of " + name }
 
 // mainDecides says why main is left to decide about traffic from the address,
 // where source rules would change what works: main has a default route for such
@@ -85,26 +88,32 @@ func (b *builder) hasCarrier(link int) bool {
 	return ok && l.Up() && l.Carrier()
 }
 
-// ruleSet is the rules of one address in order. suppress_prefixlength 0 lets
-// everything but default routes decide.
+// ruleSet is the rules of one address of a path.
 func (b *builder) ruleSet(u *uplink, ip netip.Addr) []netstate.Rule {
 	rt := b.in.Config.Routing
+	rt.MainFirst = rt.MainFirst && !b.errorDefault(u.Family)
+	return ruleSet(rt, ip, u.Table, len(u.Shared) > 0)
+}
+
+// ruleSet is the rules of one address in order. suppress_prefixlength 0 lets
+// everything but default routes decide.
+func ruleSet(rt config.Routing, ip netip.Addr, table uint32, shared bool) []netstate.Rule {
 	rule := func(table uint32, suppress int32, protocol uint8) netstate.Rule {
 		return netstate.Rule{
-			Family: u.Family, Priority: rt.Priority, From: netip.PrefixFrom(ip, ip.BitLen()),
+			Family: netstate.FamilyOf(ip), Priority: rt.Priority, From: netip.PrefixFrom(ip, ip.BitLen()),
 			Action: netstate.ActLookup, Table: table, Suppress: suppress, Protocol: protocol,
 		}
 	}
 	set := make([]netstate.Rule, 0, 4)
-	if len(u.Shared) > 0 {
+	if shared {
 		// The next protocol keeps a delete of the last rule from matching this
 		// one: the kernel takes an absent suppress_prefixlength for any.
-		set = append(set, rule(u.Table, 0, rt.Protocol+1))
+		set = append(set, rule(table, 0, rt.Protocol+1))
 	}
-	if rt.MainFirst && !b.errorDefault(u.Family) {
+	if rt.MainFirst {
 		set = append(set, rule(netstate.TableMain, 0, rt.Protocol))
 	}
-	set = append(set, rule(u.Table, netstate.NoSuppress, rt.Protocol))
+	set = append(set, rule(table, netstate.NoSuppress, rt.Protocol))
 	if rt.Strict {
 		r := rule(0, netstate.NoSuppress, rt.Protocol)
 		r.Action = netstate.ActUnreachable

@@ -26,7 +26,7 @@ func (b *builder) buildTable(u *uplink) {
 	t.onLink()
 	t.gatewayed()
 	for _, d := range u.defaults {
-		reason := "default route of " + u.Name + " in " + tableName(d.Table)
+		reason := defaultOf(u.Name, d.Table)
 		if u.synthetic {
 			reason = u.Source
 		}
@@ -39,6 +39,12 @@ func (b *builder) buildTable(u *uplink) {
 	b.reportForeign(u)
 }
 
+func onLinkOn(name string) string { return "on-link on " + name }
+
+func defaultOf(name string, table uint32) string {
+	return "default route of " + name + " in " + tableName(table)
+}
+
 // tableBuilder collects the routes of one path table.
 type tableBuilder struct {
 	b      *builder
@@ -48,10 +54,9 @@ type tableBuilder struct {
 	thrown map[netip.Prefix]bool
 }
 
-// add copies a route into the path table: without src, because the source is
-// chosen already and a dead one would stay behind, and with a metric of its
-// own. IPv6 merges routes of one metric into one multipath route and IPv4 keeps
-// only one of a metric, so equal metrics become consecutive ones.
+// add copies a route into the path table. IPv6 merges routes of one metric into
+// one multipath route and IPv4 keeps only one of a metric, so equal metrics
+// become consecutive ones.
 func (t *tableBuilder) add(r netstate.Route, reason string) {
 	metric := r.Metric
 	for _, o := range t.seen[r.Dst] {
@@ -62,16 +67,24 @@ func (t *tableBuilder) add(r netstate.Route, reason string) {
 			metric = o.Metric + 1
 		}
 	}
+	n := copied(&r, t.u.Table, t.u.Link, t.b.in.Config.Routing.Protocol)
+	n.Metric = metric
+	t.seen[r.Dst] = append(t.seen[r.Dst], n)
+	t.routes = append(t.routes, Route{Route: n, Reason: reason})
+}
+
+// copied is a route as it is in a path table: without src, because the source is
+// chosen already and a dead one would stay behind.
+func copied(r *netstate.Route, table uint32, link int, protocol uint8) netstate.Route {
 	n := netstate.Route{
-		Family: r.Family, Table: t.u.Table, Dst: r.Dst, Type: netstate.Unicast, Metric: metric,
-		Protocol: t.b.in.Config.Routing.Protocol, Link: t.u.Link, Gateway: r.Gateway, OnLink: r.OnLink,
+		Family: r.Family, Table: table, Dst: r.Dst, Type: netstate.Unicast, Metric: r.Metric,
+		Protocol: protocol, Link: link, Gateway: r.Gateway, OnLink: r.OnLink,
 		MTU: r.MTU, MTULock: r.MTULock, AdvMSS: r.AdvMSS, InitCwnd: r.InitCwnd, Metrics: r.Metrics, Pref: r.Pref,
 	}
 	if n.Family == netstate.IPv4 && !n.Gateway.IsValid() {
 		n.Scope = netstate.ScopeLink
 	}
-	t.seen[r.Dst] = append(t.seen[r.Dst], n)
-	t.routes = append(t.routes, Route{Route: n, Reason: reason})
+	return n
 }
 
 // candidates are the routes of the link, in the order in which the kernel
@@ -97,7 +110,7 @@ func (t *tableBuilder) candidates(keep func(*netstate.Route) bool) []netstate.Ro
 
 func (t *tableBuilder) onLink() {
 	for _, r := range t.candidates(func(r *netstate.Route) bool { return !r.Gateway.IsValid() }) {
-		t.add(r, "on-link on "+t.u.Name)
+		t.add(r, onLinkOn(t.u.Name))
 	}
 }
 

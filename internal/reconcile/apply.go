@@ -52,14 +52,16 @@ func (l *Loop) apply(r *round, list []netstate.Change) netstate.Kinds {
 // batch carries changes out together, and keeps the record true before and
 // after.
 func (l *Loop) batch(r *round, list []netstate.Change) netstate.Kinds {
-	var touched netstate.Kinds
-	var adds []netstate.Endpoint
+	l.announce(list)
+	return l.account(r, list, l.o.Kernel.Apply(list))
+}
+
+// announce writes into the record what has to be there before the changes are made.
+func (l *Loop) announce(list []netstate.Change) {
 	l.claim(list)
-	for _, c := range list {
-		o := objectOf(c)
-		r.now[o] = true
-		touched |= o.kinds()
-		switch c.Op {
+	var adds []netstate.Endpoint
+	for i := range list {
+		switch c := &list[i]; c.Op {
 		case netstate.EndpointAdd:
 			adds = append(adds, c.Endpoint)
 		case netstate.LimitsSet:
@@ -69,23 +71,33 @@ func (l *Loop) batch(r *round, list []netstate.Change) netstate.Kinds {
 	if len(adds) > 0 {
 		l.recorded(l.o.Record.Announce(adds...))
 	}
-	var failed []netstate.Endpoint
-	r.reread = r.reread && touched&netstate.KindEndpoints == 0
-	errs := l.o.Kernel.Apply(list)
+}
+
+// account notes what became of changes that were made, and returns the kinds of
+// state that they touched.
+func (l *Loop) account(r *round, list []netstate.Change, errs []error) (touched netstate.Kinds) {
+	var added, failed []netstate.Endpoint
 	for i, c := range list {
-		err := errs[i]
+		o, err := objectOf(c), errs[i]
+		r.now[o] = true
+		touched |= o.kinds()
 		l.note(r, c, err)
-		if err != nil && c.Op == netstate.EndpointAdd && !unanswered(err) {
+		switch {
+		case c.Op != netstate.EndpointAdd:
+		case err != nil && !unanswered(err):
 			failed = append(failed, c.Endpoint)
+		default:
+			added = append(added, c.Endpoint)
 		}
 	}
+	r.reread = r.reread && touched&netstate.KindEndpoints == 0
 	if len(failed) > 0 {
 		// Announced and never made, it would pass for ours when somebody else
 		// makes it.
 		l.recorded(l.o.Record.Forget(failed...))
 	}
-	if len(adds) > len(failed) {
-		l.settle(r, adds)
+	if len(added) > 0 {
+		l.settle(r, added)
 	}
 	return touched
 }
@@ -173,7 +185,7 @@ func (l *Loop) recorded(err error) {
 // note counts one change, and keeps it to be told. A failure that is the same
 // as before is only counted.
 func (l *Loop) note(r *round, c netstate.Change, err error) {
-	e := Event{Time: time.Now(), Change: c, Trigger: r.Trigger}
+	e := Event{Time: time.Now(), Change: c}
 	if err != nil {
 		r.Failed++
 		l.counters.Failures[c.Op]++
@@ -202,10 +214,10 @@ func (l *Loop) forget() {
 // already. A line wakes up whoever reads the log (with two cores that costs a new
 // path more than its rules and routes do), so they wait until the endpoints have
 // been added.
-func (l *Loop) tell() {
+func (l *Loop) tell(r *round) {
 	for _, e := range l.untold {
 		l.seq++
-		e.Seq, e.Text = l.seq, e.Change.Text(l.names)
+		e.Seq, e.Text, e.Trigger = l.seq, e.Change.Text(l.names), r.Trigger
 		l.recent = append(l.recent, e)
 		if e.Err == "" {
 			l.log.Info(e.Text, l.fields(e.Change, e.Trigger)...)

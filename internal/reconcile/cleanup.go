@@ -133,7 +133,7 @@ func (l *Loop) remove(r *round, list []netstate.Change, out *Cleaned) error {
 			out.Limits = &c.Limits
 		}
 	}
-	l.tell()
+	l.tell(r)
 	return first
 }
 

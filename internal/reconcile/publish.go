@@ -19,7 +19,7 @@ type findingKey struct{ code, object string }
 
 // publish makes a new view after a round.
 func (l *Loop) publish(r *round) {
-	l.tell()
+	l.tell(r)
 	if w, ok := l.o.Watcher.(interface{ Overflows() uint64 }); ok {
 		if n := w.Overflows(); n != l.counters.Overflows {
 			l.counters.Overflows, l.counters.LastOverflow = n, time.Now()

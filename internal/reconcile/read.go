@@ -11,19 +11,38 @@ import (
 	"github.com/subflowd/subflowd/internal/netstate"
 )
 
+// further is how often a round looks for what came meanwhile.
+const further = 2
+
 // readAll reads what the hints name, and what came while it read: a default
 // route follows its address by microseconds, and what would be decided between
-// the two is not worth the time.
+// the two is not worth the time. A path of which the events tell all is made
+// before.
 func (l *Loop) readAll(h *netstate.Hints, r *round) bool {
-	const further = 2
+	made := l.early(r, h)
+	for n := 0; !made && h.Told && n < further && l.more(); n++ {
+		l.takeMore(h, r)
+		made = l.early(r, h)
+	}
+	r.Trigger = h.Why(l.names)
 	ok := l.read(*h, r.at)
 	for n := 0; ok && n < further && l.more(); n++ {
-		came, _ := l.slot.Take(time.Now())
-		h.Merge(came)
-		r.event, r.full = true, h.Full
+		told := h.Told
+		came := l.takeMore(h, r)
+		if told && !made {
+			made = l.early(r, &came)
+		}
 		ok = l.read(came, r.at)
 	}
 	return ok
+}
+
+// takeMore adds what came to the hints, and returns it.
+func (l *Loop) takeMore(h *netstate.Hints, r *round) netstate.Hints {
+	came, _ := l.slot.Take(time.Now())
+	h.Merge(came)
+	r.event, r.full = true, h.Full
+	return came
 }
 
 // unreadPause bounds the wait for what the watcher makes of unread events; some
@@ -69,7 +88,7 @@ func (l *Loop) read(h netstate.Hints, at time.Time) bool {
 	if err != nil {
 		l.counters.ReadErrors++
 		if l.newError(err) {
-			l.log.Error("read kernel state", zap.Error(err), zap.String("trigger", h.Reason))
+			l.log.Error("read kernel state", zap.Error(err), zap.String("trigger", h.Why(l.names)))
 		}
 		l.reading.failed(err, now)
 		return false

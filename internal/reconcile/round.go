@@ -64,9 +64,9 @@ type round struct {
 func (l *Loop) round(h netstate.Hints, at time.Time, event bool) {
 	l.working.Store(true)
 	l.forget()
-	now, used := time.Now(), cpuTime()
+	now := time.Now()
 	r := &round{
-		Round: Round{Trigger: h.Reason, Started: now}, at: at, event: event, full: h.Full,
+		Round: Round{Started: now}, at: at, event: event, full: h.Full,
 		now: map[object]bool{}, tried: map[object]wish{}, failed: map[object]bool{},
 	}
 	l.counters.Rounds++
@@ -81,8 +81,10 @@ func (l *Loop) round(h netstate.Hints, at time.Time, event bool) {
 	r.Took = end.Sub(now)
 	l.counters.Took.add(r.Took)
 	// On a host whose processors are taken by others a round takes long and costs
-	// little.
-	l.pace(r, end, min(r.Took-r.idle, cpuTime()-used))
+	// little. What was used before it, by events that it took, counts as well.
+	used := l.used
+	l.used = cpuTime()
+	l.pace(r, end, min(r.Took-r.idle, l.used-used))
 	if h.Full {
 		l.setResync(end)
 	}
@@ -105,14 +107,19 @@ func (l *Loop) round(h netstate.Hints, at time.Time, event bool) {
 
 // decide computes the plan and the changes from what was read last.
 func (l *Loop) decide(now time.Time) {
-	grace, _ := l.carriers.inGrace(now)
-	hold, _ := l.carriers.flaps.Held(now)
-	owned := l.o.Record.Owned()
-	l.plan = plan.Desired(plan.Input{Config: l.cfg, Snapshot: l.snap, Owned: owned, Grace: grace, Hold: hold, Reach: l.reached()})
+	in := l.planInput(now)
+	l.plan = plan.Desired(in)
 	l.changes = diff.Diff(diff.Input{
-		Snapshot: l.snap, Plan: l.plan, Owned: owned, Routing: l.cfg.Routing, Foreign: l.cfg.ForeignEndpoints,
+		Snapshot: l.snap, Plan: l.plan, Owned: in.Owned, Routing: l.cfg.Routing, Foreign: l.cfg.ForeignEndpoints,
 	})
 	l.wishes = wishes(l.plan)
+}
+
+// planInput is all that a plan depends on now.
+func (l *Loop) planInput(now time.Time) plan.Input {
+	grace, _ := l.carriers.inGrace(now)
+	hold, _ := l.carriers.flaps.Held(now)
+	return plan.Input{Config: l.cfg, Snapshot: l.snap, Owned: l.o.Record.Owned(), Grace: grace, Hold: hold, Reach: l.reached()}
 }
 
 // pass decides and acts once, and tells whether there may be more to do. The
@@ -133,7 +140,7 @@ func (l *Loop) pass(r *round) bool {
 	endpoints = l.choose(r, left, endpoints)
 	l.trackClears(endpoints)
 	touched |= l.apply(r, endpoints)
-	l.tell()
+	l.tell(r)
 	if l.vacate(r) {
 		touched |= netstate.KindEndpoints
 	}
@@ -141,7 +148,7 @@ func (l *Loop) pass(r *round) bool {
 	if touched == 0 {
 		touched = l.rearmLook(r) | l.tellAgain(r)
 	}
-	l.tell()
+	l.tell(r)
 	for o := range r.now {
 		r.tried[o] = left[o]
 	}

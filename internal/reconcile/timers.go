@@ -110,7 +110,7 @@ func (l *Loop) take(now time.Time) (h netstate.Hints, at time.Time, event bool) 
 		}
 	}
 	switch {
-	case h.Reason != "":
+	case h.Reason != "" || len(h.News) > 0:
 	case wasPoked:
 		h.Reason = "look again"
 	default:
