@@ -24,6 +24,7 @@ type actor struct {
 	h, router *lab.Host
 	done      []string
 	names     []string // of links, as they are now
+	told      int      // news that were compared
 }
 
 // seedVariable repeats a run: SUBFLOWD_TEST_SEED=7.
@@ -198,7 +199,8 @@ var alike = cmp.Options{
 }
 
 // TestHintsAreComplete: what the watcher's hints make a long-lived Kernel read
-// again is all that has changed, silent flushes included.
+// again is all that has changed, silent flushes included. What they tell of is
+// read then, to the last attribute.
 func TestHintsAreComplete(t *testing.T) {
 	t.Parallel()
 	const steps = 250
@@ -214,6 +216,9 @@ func TestHintsAreComplete(t *testing.T) {
 			}
 		}
 	})
+	if a.told < steps/20 {
+		t.Errorf("only %d addresses and routes were told of", a.told)
+	}
 }
 
 // settle follows the hints until the snapshot is that of a fresh reader. Links
@@ -233,6 +238,9 @@ func (a *actor) settle(t *testing.T, w *watched) string {
 		want := refresh(t, fresh, full())
 		fresh.Close()
 		diff := cmp.Diff(want, found, alike)
+		if diff == "" {
+			a.compareNews(t, hints, found)
+		}
 		if diff == "" || time.Now().After(late) {
 			return diff
 		}
@@ -240,6 +248,28 @@ func (a *actor) settle(t *testing.T, w *watched) string {
 		case h := <-w.hints:
 			w.hints <- h
 		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// compareNews wants what the hints told to be what was read.
+func (a *actor) compareNews(t *testing.T, h netstate.Hints, found *netstate.Snapshot) {
+	t.Helper()
+	if !h.Told {
+		return
+	}
+	for _, n := range h.News {
+		switch {
+		case n.Addr != nil && n.Addr.Flags&netstate.AddrTentative != 0:
+		case n.Addr != nil && !slices.Contains(found.Addrs, *n.Addr):
+			t.Errorf("after ip %s: %+v is told of and not read", a.done[len(a.done)-1], *n.Addr)
+		case n.Route != nil && !slices.ContainsFunc(found.Routes, func(r netstate.Route) bool {
+			r.ExpiresIn, r.LinkDown = n.Route.ExpiresIn, n.Route.LinkDown
+			return r == *n.Route
+		}):
+			t.Errorf("after ip %s: %+v is told of and not read", a.done[len(a.done)-1], *n.Route)
+		default:
+			a.told++
 		}
 	}
 }

@@ -232,15 +232,16 @@ func TestReconfiguredWhileSubscribing(t *testing.T) {
 			// Between the subscription and its being known to Configure.
 			k.Configure(Options{Protocol: 200, TableBase: 200000})
 		}, func(hint netstate.Hints) {
+			why := hint.Why(*k.names.Load())
 			switch {
-			case hint.Why(nil) == "the configuration of routing changed":
+			case why == "the configuration of routing changed":
 				h.IP("route add 10.50.0.0/16 via 10.1.1.1 proto 200")
-			case strings.Contains(hint.Why(nil), "10.50.0.0/16"):
+			case strings.Contains(why, "10.50.0.0/16"):
 				cancel()
 			default:
 				return // A slow machine is still bringing its links up.
 			}
-			reasons = append(reasons, hint.Why(nil))
+			reasons = append(reasons, why)
 		})
 		if !errors.Is(err, context.Canceled) || w.Overflows() != 0 {
 			t.Errorf("%v, %d overflows", err, w.Overflows())

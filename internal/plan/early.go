@@ -29,6 +29,11 @@ func Early(in Input, now *Plan, news []netstate.News) *Path4 {
 	return e.path()
 }
 
+// Plan is what it adds.
+func (p *Path4) Plan() *Plan {
+	return &Plan{Routes: []Route{p.OnLink, p.Way}, RuleSets: []RuleSet{p.Rules}, Endpoints: []Endpoint{p.Endpoint}}
+}
+
 type early struct {
 	in       *Input
 	now      *Plan

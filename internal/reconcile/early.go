@@ -1,6 +1,7 @@
 package reconcile
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/subflowd/subflowd/internal/diff"
@@ -26,10 +27,13 @@ func (l *Loop) early(r *round, h *netstate.Hints) bool {
 		return false
 	}
 	errs := l.makePath(changes)
-	// Words and accounts wait until it is made.
+	// Words and accounts wait until it is made; the lines, for the plan that says
+	// which link a rule serves.
 	r.Trigger = h.Why(l.names)
+	if slices.ContainsFunc(errs, failed) { // to do what is wanted now
+		maps.Copy(l.wishes, wishes(p.Plan()))
+	}
 	touched := l.account(r, changes[:len(errs)], errs)
-	l.tell(r)
 	for o, d := range digests(diff.Changes{Up: changes[:len(errs)]}) {
 		r.tried[o] = d
 	}
@@ -74,9 +78,11 @@ func (l *Loop) makePath(changes []netstate.Change) []error {
 	last := len(changes) - 1
 	l.announce(changes[:last])
 	errs := l.o.Kernel.Apply(changes[:last])
-	if slices.ContainsFunc(errs, func(err error) bool { return err != nil }) {
+	if slices.ContainsFunc(errs, failed) {
 		return errs
 	}
 	l.announce(changes[last:])
 	return append(errs, l.o.Kernel.Apply(changes[last:])...)
 }
+
+func failed(err error) bool { return err != nil }

@@ -63,13 +63,19 @@ func foreignOf(s *netstate.Snapshot) string {
 }
 
 // life is a bring-up, a change and a stop: an address is renumbered, a link
-// loses its carrier for longer than the grace and gets it back.
+// loses its lease and gets it again, and its carrier for longer than the grace.
 func life(h *host) {
 	h.pass(time.Second)
 	h.AddAddr(netstate.Addr{Link: 2, Local: mustPrefix("10.1.1.9/24")})
 	h.pass(time.Second)
 	h.DelAddr(2, ip1)
 	_ = h.AddRoute(defaultOf("10.1.1.1", 2, 100))
+	h.pass(time.Second)
+	h.DelAddr(3, ip2)
+	h.pass(time.Second)
+	if err := h.Lease(netstate.Addr{Link: 3, Local: mustPrefix("10.1.2.2/24")}, defaultOf("10.1.2.1", 3, 200)); err != nil {
+		h.t.Error(err)
+	}
 	h.pass(time.Second)
 	h.Carrier(3, false)
 	h.pass(20 * time.Second)

@@ -86,7 +86,7 @@ type Loop struct {
 	due        time.Time // when the loop acts by itself
 	poked      bool      // nudged
 	waiters    []chan struct{}
-	used       time.Duration // of the processors, at the end of the last round
+	used       time.Duration      // of the processors, at the end of the last round
 	unwatch    context.CancelFunc // ends WatchConnections
 	watchPause time.Duration      // see eventPause
 

@@ -42,6 +42,8 @@ type Fake struct {
 	watchers     map[int]*queue
 	connWatchers map[int]*queue
 	nextWatcher  int
+	holding      bool // events wait in held
+	held         []netstate.Hints
 }
 
 // New makes a kernel that holds what the snapshot says. The standing rules must

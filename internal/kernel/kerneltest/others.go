@@ -132,18 +132,36 @@ func (f *Fake) AddAddr(a netstate.Addr) {
 	} else {
 		f.now.Addrs = append(f.now.Addrs, a)
 	}
-	f.addConnected(a)
-	f.emit(on(a.Link, netstate.KindAddrs|netstate.KindRoutes, "address added on "+f.name(a.Link)))
+	f.emit(told(netstate.KindAddrs, netstate.News{Addr: &a}))
+	if r, ok := f.addConnected(a); ok {
+		f.emit(told(netstate.KindRoutes, netstate.News{Route: &r}))
+	}
 }
 
-func (f *Fake) addConnected(a netstate.Addr) {
+// told is the hint of an event that says all.
+func told(kind netstate.Kinds, n netstate.News) netstate.Hints {
+	return netstate.Hints{
+		Kinds: kind, Links: map[int]struct{}{n.Link(): {}}, Family: n.Family(), Added: true, Told: true, News: []netstate.News{n},
+	}
+}
+
+func (f *Fake) addConnected(a netstate.Addr) (netstate.Route, bool) {
 	r := connected(a)
 	if r.Dst.IsSingleIP() || slices.ContainsFunc(f.now.Routes, func(o netstate.Route) bool {
 		return sameKey(o, r) && o.Link == r.Link
 	}) {
-		return
+		return r, false
 	}
 	f.now.Routes = append(f.now.Routes, r)
+	return r, true
+}
+
+// Lease is what a DHCP client does: an address and a default route at once.
+func (f *Fake) Lease(a netstate.Addr, r netstate.Route) error {
+	f.hold(true)
+	defer f.hold(false)
+	f.AddAddr(a)
+	return f.AddRoute(r)
 }
 
 // DelAddr removes an address. With the last IPv4 address of a link all IPv4
@@ -183,7 +201,10 @@ func (f *Fake) AddRoute(r netstate.Route) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	err := f.addRoute(r, false)
-	if err == nil {
+	switch {
+	case err == nil && r.Table == netstate.TableMain && r.Link > 0 && !r.Multipath && r.NexthopID == 0:
+		f.emit(told(netstate.KindRoutes, netstate.News{Route: &r}))
+	case err == nil:
 		f.emit(on(r.Link, netstate.KindRoutes, "route added: "+r.Text(f.now.Names())))
 	}
 	return err

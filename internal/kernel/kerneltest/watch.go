@@ -90,7 +90,22 @@ func (f *Fake) Overflow() {
 	f.Emit(netstate.Hints{Full: true, Kinds: netstate.KindAll, Reason: "overflow: events were lost"})
 }
 
+// hold keeps events back until they are let go together.
+func (f *Fake) hold(on bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.holding = on
+	for _, h := range f.held {
+		f.emit(h)
+	}
+	f.held = nil
+}
+
 func (f *Fake) emit(h netstate.Hints) {
+	if f.holding {
+		f.held = append(f.held, h)
+		return
+	}
 	for _, q := range f.watchers {
 		q.put(h)
 	}
