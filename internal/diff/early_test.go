@@ -235,7 +235,7 @@ func (h *earlyHost) settle() (*plan.Plan, bool) {
 	for range 4 {
 		p, c := h.decide()
 		if c.Empty() {
-			return p, len(c.Unwanted) == 0
+			return p, true
 		}
 		h.carryOut(append(slices.Clone(c.Up), c.Down...))
 	}

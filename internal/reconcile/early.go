@@ -46,11 +46,11 @@ func (l *Loop) early(r *round, h *netstate.Hints) bool {
 	return true
 }
 
-// calm tells whether the kernel was as planned when it was read last, and
-// nothing is being waited for.
+// calm tells whether the kernel was as planned when it was read last, but for
+// what lingers.
 func (l *Loop) calm() bool {
 	return l.plan != nil && !l.snap.Unsure && l.reading.tries == 0 && l.changes.Empty() &&
-		len(l.changes.Unwanted) == 0 && len(l.failures) == 0 && !l.guard.active
+		len(l.failures) == 0 && !l.guard.active
 }
 
 // unopposed tells whether nobody took such a thing away before, and no peer is

@@ -18,7 +18,7 @@ import (
 // roleEnv makes this program a reference instead of a test: it runs as a process of its own, as the daemon does.
 const roleEnv = "SUBFLOW_BENCH_ROLE"
 
-var loops = map[string]func() error{"bare": bareLoop, "careful": carefulLoop}
+var loops = map[string]func() error{"bare": bareLoop}
 
 func TestMain(m *testing.M) {
 	if loop, ok := loops[os.Getenv(roleEnv)]; ok {

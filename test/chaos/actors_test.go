@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // addresses adds, deletes and changes addresses of the uplinks.
@@ -69,6 +70,44 @@ func (a *author) addresses() action {
 	}
 	l.extra[i] = other
 	return action{ip: []string{"addr add " + other + " dev " + l.dev, "addr del " + old + " dev " + l.dev}}
+}
+
+// leases are lost and come again, the address and the router at once as from a DHCP client, and may be over or changed
+// before anybody has looked.
+func (a *author) leases() action {
+	l := a.uplink()
+	lose, given := "-4 addr flush dev "+l.dev+" scope global", l.addr+"/24"
+	l.extra = slices.DeleteFunc(l.extra, func(x string) bool { return !strings.Contains(x, ":") })
+	if a.IntN(2) == 0 { // another one
+		given = fmt.Sprintf("%s.%d/24", l.addr[:strings.LastIndexByte(l.addr, '.')], 180+a.next()%60)
+		l.extra = append(l.extra, given)
+	}
+	addr := given + " dev " + l.dev
+	batch := []string{"addr add " + addr, "route append " + l.default4()}
+	switch a.IntN(7) {
+	case 0:
+		batch = append(batch, "addr del "+addr)
+	case 1:
+		batch = append(batch, "route del "+l.default4())
+	case 2:
+		batch = append(batch, "addr del "+addr, "addr add "+addr, "route append "+l.default4())
+	case 3: // the address moves
+		o := a.links[(l.n+1)%2]
+		if o.there {
+			o.extra = append(o.extra, given)
+			batch = append(batch, "addr add "+given+" dev "+o.dev, "addr del "+addr)
+		}
+	case 4:
+		batch = append(batch, "route append "+strings.Replace(l.default4(), l.gw, l.gw2, 1))
+	}
+	pause := time.Duration(a.IntN(60)) * time.Millisecond
+	return action{text: lose + "; " + pause.String() + "; batch: " + strings.Join(batch, "; "), run: func(w *world) {
+		w.both(func(s *side) {
+			s.ip(s.Client, lose)
+			time.Sleep(pause)
+			_, _ = s.Client.TryIP(batch...)
+		})
+	}}
 }
 
 // age deprecates an address, or makes it young again.

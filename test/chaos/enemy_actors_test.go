@@ -17,10 +17,7 @@ func (a *author) others() action {
 	// no change that depends on what was there.
 	case a.IntN(3) == 0 && !a.stalled:
 		sub, add := 1+a.IntN(8), a.IntN(4) // the daemon makes 4 of the second, beside a tunnel 0 of both: what it set can be told from what others set
-		return action{text: fmt.Sprintf("mptcp limits set subflows %d add_addr_accepted %d", sub, add), run: func(w *world) {
-			w.limits = [2]int{sub, add}
-			w.main.ip(w.main.Client, fmt.Sprintf("mptcp limits set subflows %d add_addr_accepted %d", sub, add))
-		}}
+		return limited(sub, add)
 	case len(a.endpoints) > 0 && a.IntN(2) == 0 || len(a.endpoints) >= 2:
 		i := a.IntN(len(a.endpoints))
 		addr := a.endpoints[i]
@@ -175,4 +172,13 @@ func batch(h *lab.Host, commands string) time.Duration {
 	cmd.Stdin = strings.NewReader(commands)
 	h.Do(func() { _ = cmd.Run() })
 	return time.Since(begun)
+}
+
+// limited sets the limits as another program.
+func limited(subflows, accepted int) action {
+	cmd := fmt.Sprintf("mptcp limits set subflows %d add_addr_accepted %d", subflows, accepted)
+	return action{text: cmd, run: func(w *world) {
+		w.limits = [2]int{subflows, accepted}
+		w.main.ip(w.main.Client, cmd)
+	}}
 }

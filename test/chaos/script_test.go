@@ -59,6 +59,8 @@ type author struct {
 	tunnel    bool
 	// tunnelRules are the commands that delete the rules of the tunnel.
 	tunnelRules []string
+	// roaming is a host on which little happens but that links lose their leases and get them again.
+	roaming bool
 	running     bool // the daemon, as ordered
 	stalled     bool
 	deleted     int // how often endpoints of the daemon were deleted
@@ -69,6 +71,7 @@ func newAuthor(seed uint64, oneSubnet bool) *author {
 	a := &author{
 		Rand: rand.New(rand.NewPCG(seed, 0x5ced)), oneSubnet: oneSubnet, running: true,
 		routers: map[string]*advert{}, announced: map[string]bool{}, local: map[string]int{},
+		roaming: !oneSubnet && seed%4 == 1,
 	}
 	a.links = []*link{
 		{n: 0, dev: "eth0", addr: "10.1.1.2", gw: "10.1.1.1", gw2: "10.1.1.254", addr6: "2001:db8:1::2", gw6: "2001:db8:1::1", gw62: "2001:db8:1::fe", metric: 100},
@@ -93,12 +96,14 @@ func newAuthor(seed uint64, oneSubnet bool) *author {
 
 // write makes a script of n actions, without the healing at its end.
 func (a *author) write(n int) []action {
-	actors := []struct {
+	type actor struct {
 		name   string
 		weight int
 		act    func() action
-	}{
+	}
+	actors := []actor{
 		{"addresses", 22, a.addresses},
+		{"leases", 8, a.leases},
 		{"routes", 22, a.routing},
 		{"rules", 14, a.ruling},
 		{"links", 14, a.linking},
@@ -111,11 +116,17 @@ func (a *author) write(n int) []action {
 		{"local", 3, a.localRule},
 		{"daemon", 10, a.daemons},
 	}
+	if a.roaming {
+		actors = []actor{{"leases", 30, a.leases}, {"links", 4, a.linking}, {"tunnels", 4, a.tunnels}, {"adverts", 2, a.adverts}, {"daemon", 4, a.daemons}}
+	}
 	total := 0
 	for _, x := range actors {
 		total += x.weight
 	}
 	var script []action
+	if a.roaming {
+		script = append(script, limited(8, 3)) // room for what lingers
+	}
 	for len(script) < n {
 		k := a.IntN(total)
 		i := 0
