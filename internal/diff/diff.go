@@ -1,6 +1,6 @@
 // Package diff finds the changes that lead from a snapshot to a plan. It is
 // pure. The files: diff (the entry and the order), routes, rules, ladder (the
-// rules of one address), endpoints, vacancy.
+// rules of one address), endpoints, vacancy, early (a path without a plan).
 package diff
 
 import (

@@ -8,7 +8,7 @@ import (
 // Early are the changes that make a path of which nothing is there yet, in the
 // order of Changes.Up; the last one is its endpoint.
 func Early(p *plan.Path4) []netstate.Change {
-	up := make([]netstate.Change, 0, onePath)
+	up := make([]netstate.Change, 0, 3+len(p.Rules.Rules))
 	for _, r := range []*plan.Route{&p.OnLink, &p.Way} {
 		up = append(up, netstate.Change{Op: netstate.RouteAdd, Route: r.Route, Reason: r.Reason})
 	}

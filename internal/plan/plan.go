@@ -4,7 +4,8 @@
 // The files follow the order of the decisions: uplink (which links lead
 // outside), address (which addresses count), table (the path tables), rule (the
 // rule sets), endpoint (who gets an endpoint), limits; and
-// guard, which overrides the last three while a full tunnel is up.
+// guard, which overrides the last three while a full tunnel is up. The file early
+// has the one path that is found without a plan.
 package plan
 
 import (

@@ -61,10 +61,10 @@ type author struct {
 	tunnelRules []string
 	// roaming is a host on which little happens but that links lose their leases and get them again.
 	roaming bool
-	running     bool // the daemon, as ordered
-	stalled     bool
-	deleted     int // how often endpoints of the daemon were deleted
-	serial      int
+	running bool // the daemon, as ordered
+	stalled bool
+	deleted int // how often endpoints of the daemon were deleted
+	serial  int
 }
 
 func newAuthor(seed uint64, oneSubnet bool) *author {
