@@ -10,6 +10,7 @@ import (
 // Offsets in a notification: struct nlmsghdr, then struct rtmsg or nhmsg.
 const (
 	offType            = 4
+	offPort            = 12
 	offDstLen          = unix.NLMSG_HDRLEN + 1
 	offTable           = unix.NLMSG_HDRLEN + 4
 	offProtocol        = unix.NLMSG_HDRLEN + 5
@@ -17,6 +18,7 @@ const (
 )
 
 const (
+	bpfLoadWord = unix.BPF_LD | unix.BPF_W | unix.BPF_ABS
 	bpfLoadHalf = unix.BPF_LD | unix.BPF_H | unix.BPF_ABS
 	bpfLoadByte = unix.BPF_LD | unix.BPF_B | unix.BPF_ABS
 	bpfEqual    = unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K
@@ -24,6 +26,19 @@ const (
 	bpfJump     = unix.BPF_JMP | unix.BPF_JA
 	bpfReturn   = unix.BPF_RET | unix.BPF_K
 )
+
+// eventFilter is routeFilter without the echoes of what the socket with a port
+// asked for; 0: it is not known. Whatever is unread is news then.
+func eventFilter(protocols []uint8, own uint32) []unix.SockFilter {
+	if own == 0 {
+		return routeFilter(protocols)
+	}
+	return append([]unix.SockFilter{
+		{Code: bpfLoadWord, K: offPort},
+		{Code: bpfEqual, K: binary.BigEndian.Uint32(binary.NativeEndian.AppendUint32(nil, own)), Jf: 1},
+		{Code: bpfReturn, K: 0},
+	}, routeFilter(protocols)...)
+}
 
 // routeFilter is a classic BPF program for a subscription. It drops routes of
 // table local, and prefixes that a routing daemon has learnt, with the nexthop

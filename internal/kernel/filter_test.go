@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"encoding/binary"
 	"testing"
 
 	"golang.org/x/net/bpf"
@@ -12,7 +13,8 @@ func TestRouteFilter(t *testing.T) {
 	k := &Kernel{}
 	k.options.Store(&testOptions)
 	var raw []bpf.RawInstruction
-	for _, i := range routeFilter(k.watchedProtocols()) {
+	const own = 0x01020304
+	for _, i := range eventFilter(k.watchedProtocols(), own) {
 		raw = append(raw, bpf.RawInstruction{Op: i.Code, Jt: i.Jt, Jf: i.Jf, K: i.K})
 	}
 	program, ok := bpf.Disassemble(raw)
@@ -46,13 +48,16 @@ func TestRouteFilter(t *testing.T) {
 		{"address", unix.RTM_DELADDR, make([]byte, ifaddrmsgLen+8), true},
 		{"rule", unix.RTM_DELRULE, make([]byte, fibRuleLen), true},
 	} {
-		var m messages
-		m.begin(c.typ, 0, 0)
-		m.b = append(m.b, c.b...)
-		m.end()
-		n, err := vm.Run(m.b)
-		if err != nil || (n > 0) != c.pass {
-			t.Errorf("%s: passes %v, want %v (%v)", c.name, n > 0, c.pass, err)
+		for port, pass := range map[uint32]bool{0: c.pass, 0x04030201: c.pass, own: false} {
+			var m messages
+			m.begin(c.typ, 0, 0)
+			m.b = append(m.b, c.b...)
+			m.end()
+			binary.NativeEndian.PutUint32(m.b[offPort:], port)
+			n, err := vm.Run(m.b)
+			if err != nil || (n > 0) != pass {
+				t.Errorf("%s by port %#x: passes %v, want %v (%v)", c.name, port, n > 0, pass, err)
+			}
 		}
 	}
 }

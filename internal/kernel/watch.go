@@ -177,7 +177,7 @@ func (w *Watcher) join(lib *nl.NetlinkSocket) error {
 		_ = lib.SetReceiveBufferSize(watchBuffer, false)
 	}
 	// Before the groups are joined: no event passes unfiltered.
-	if err := attachFilter(fd, routeFilter(w.kernel.watchedProtocols())); err != nil {
+	if err := attachFilter(fd, eventFilter(w.kernel.watchedProtocols(), w.kernel.rt.portid)); err != nil {
 		return err
 	}
 	// Connected, the socket takes unicast messages from the kernel only.

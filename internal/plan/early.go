@@ -146,9 +146,8 @@ func (e *early) agrees(r *netstate.Route) bool {
 	case r.Table != netstate.TableMain:
 		return true
 	case r.Link != e.link.Index:
-		// In one subnet with another link it has to be thrown back to main, from a
-		// default that is an error everything. Several gateways are main's to choose from.
-		return r.Dst != subnet && r.PrefSrc != e.addr.IP() && !(r.Default() && (r.Type != netstate.Unicast || r.Multipath || r.SrcPrefix.IsValid()))
+		// In one subnet with another link it has to be thrown back to main.
+		return r.Dst != subnet && r.PrefSrc != e.addr.IP() && (!r.Default() || e.ordinary(r))
 	case r.Type != netstate.Unicast || r.TOS != 0 || r.Expired() || r.Encap || r.Multipath || r.NexthopID != 0 || r.SrcPrefix.IsValid():
 		return false
 	case r.PrefSrc.IsValid() && r.PrefSrc != e.addr.IP() || e.in.Owned.OwnsRoute(e.in.Config.Routing.Protocol, *r):
@@ -157,6 +156,22 @@ func (e *early) agrees(r *netstate.Route) bool {
 		return r.Gateway.Is4() && only(&e.way, r)
 	}
 	return r.Dst == subnet && !r.Gateway.IsValid() && only(&e.onLink, r)
+}
+
+// ordinary tells whether a default route of another link leaves the choice of the
+// source to that link. From an error everything has to be thrown back to main,
+// several gateways are main's to choose from, and a link without an address
+// borrows one, which may be this.
+func (e *early) ordinary(r *netstate.Route) bool {
+	if r.Type != netstate.Unicast || r.Multipath || r.SrcPrefix.IsValid() {
+		return false
+	}
+	for i := range e.in.Snapshot.Addrs {
+		if a := &e.in.Snapshot.Addrs[i]; a.Link == r.Link && a.IP().Is4() && a.Usable() && netstate.Routable(a.IP()) && a.Scope == netstate.ScopeGlobal {
+			return true
+		}
+	}
+	return false
 }
 
 // only keeps a route in its place, and tells whether no other was there. One may
@@ -175,8 +190,8 @@ func sameRoute(x, y netstate.Route) bool {
 }
 
 // unruled tells whether no rule speaks about the address, and the host's own
-// addresses are looked up before ours. Nor may unbound traffic have it as its
-// source: main decides about that.
+// addresses are looked up before ours. Nor may there be a doubt about which source
+// unbound traffic has, as with a tunnel: main decides about that one.
 func (e *early) unruled() bool {
 	localFirst := false
 	for i := range e.in.Snapshot.Rules {
@@ -191,14 +206,16 @@ func (e *early) unruled() bool {
 			localFirst = localFirst || r.Priority <= e.in.Config.Routing.Priority
 		}
 	}
-	return localFirst && e.in.Snapshot.Unbound[netstate.IPv4].Source != e.addr.IP()
+	_, doubt := e.in.Snapshot.Unbound[netstate.IPv4]
+	return localFirst && !doubt
 }
 
 // hasRoom tells whether the endpoint has a slot and the limits are as they would
 // have to be with it.
 func (e *early) hasRoom() bool {
 	s := e.in.Snapshot
-	if !s.MPTCP.Present || !e.in.Owned.Known || len(s.Endpoints) >= s.MPTCP.Slots() {
+	// Not the last one: a better path may be about to want it.
+	if !s.MPTCP.Present || !e.in.Owned.Known || len(s.Endpoints)+1 >= s.MPTCP.Slots() {
 		return false
 	}
 	var need uint32 = 1

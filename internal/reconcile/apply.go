@@ -185,6 +185,10 @@ func (l *Loop) recorded(err error) {
 // note counts one change, and keeps it to be told. A failure that is the same
 // as before is only counted.
 func (l *Loop) note(r *round, c netstate.Change, err error) {
+	if err != nil && r.unread {
+		r.refused = append(r.refused, refusal{c, err})
+		return
+	}
 	e := Event{Time: time.Now(), Change: c}
 	if err != nil {
 		r.Failed++

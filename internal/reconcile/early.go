@@ -1,8 +1,9 @@
 package reconcile
 
 import (
-	"maps"
 	"slices"
+
+	"go.uber.org/zap"
 
 	"github.com/subflowd/subflowd/internal/diff"
 	"github.com/subflowd/subflowd/internal/netstate"
@@ -13,7 +14,7 @@ import (
 // the first one of its link and nothing else is to be thought of. What events
 // say may be over when they are heard, and nothing else has been looked at: the
 // round goes on as it would have without, reads all that it touched, decides, and
-// puts right what is not as it should be. It tells whether anything was made.
+// puts right what is not as it should be. It tells whether anything was tried.
 func (l *Loop) early(r *round, h *netstate.Hints) bool {
 	if !h.Told || !l.calm() {
 		return false
@@ -23,25 +24,25 @@ func (l *Loop) early(r *round, h *netstate.Hints) bool {
 		return false
 	}
 	changes := diff.Early(p)
-	if !l.unopposed(r, changes) {
+	if l.opposed(r, changes) || l.unheard() {
 		return false
+	}
+	for i := range changes {
+		delete(l.held, objectOf(changes[i])) // it was to be absent; whether it is wanted is decided when it is known
 	}
 	errs := l.makePath(changes)
 	// Words and accounts wait until it is made; the lines, for the plan that says
 	// which link a rule serves.
-	r.Trigger = h.Why(l.names)
-	if slices.ContainsFunc(errs, failed) { // to do what is wanted now
-		maps.Copy(l.wishes, wishes(p.Plan()))
-	}
+	r.unread = true
 	touched := l.account(r, changes[:len(errs)], errs)
-	for o, d := range digests(diff.Changes{Up: changes[:len(errs)]}) {
-		r.tried[o] = d
-	}
-	clear(r.now)
+	r.unread = false
+	r.early = r.now
+	r.now = map[object]bool{}
 	if r.reread {
 		touched &^= netstate.KindEndpoints
 	}
 	r.reread = false
+	r.Trigger = h.Why(l.names)
 	h.Merge(netstate.Hints{Kinds: touched, Links: map[int]struct{}{p.Link: {}}, Family: netstate.IPv4})
 	return true
 }
@@ -49,40 +50,64 @@ func (l *Loop) early(r *round, h *netstate.Hints) bool {
 // calm tells whether the kernel was as planned when it was read last, but for
 // what lingers.
 func (l *Loop) calm() bool {
-	return l.plan != nil && !l.snap.Unsure && l.reading.tries == 0 && l.changes.Empty() &&
+	return l.plan != nil && l.planned == l.snap && !l.snap.Unsure && l.reading.tries == 0 && l.changes.Empty() &&
 		len(l.failures) == 0 && !l.guard.active
 }
 
-// unopposed tells whether nobody took such a thing away before, and no peer is
+// opposed tells whether somebody took such a thing away before, or a peer is
 // still being told that the address went.
-func (l *Loop) unopposed(r *round, changes []netstate.Change) bool {
+func (l *Loop) opposed(r *round, changes []netstate.Change) bool {
 	for i := range changes {
 		c := &changes[i]
 		if i > 0 && c.Op == netstate.RuleAppend && changes[i-1].Op == netstate.RuleAppend {
 			continue // of the same object
 		}
-		o := objectOf(*c)
-		if s, ok := l.held[o]; ok {
-			if s.wish != 0 {
-				return false
-			}
-			delete(l.held, o) // it was to be absent
+		if s, ok := l.held[objectOf(*c)]; ok && s.wish != 0 {
+			return true
 		}
 	}
-	return !l.farewells.holds(changes[len(changes)-1], r.Started)
+	return l.farewells.holds(changes[len(changes)-1], r.Started)
 }
 
-// makePath makes the routing of a path and then, if all of it could be made, its
-// endpoint, and returns the errors of what it tried.
+// unheard tells whether there are events that were not looked at.
+func (l *Loop) unheard() bool {
+	w, ok := l.o.Watcher.(interface{ Unread() bool })
+	return l.slot.Pending() || ok && w.Unread()
+}
+
+// makePath makes the routing of a path and then its endpoint, and returns the
+// errors of what it tried. The endpoint is the round's to make if some of the
+// routing was refused, or if anything has happened meanwhile: of all that is made
+// early it alone cannot be taken back without a connection's noticing.
 func (l *Loop) makePath(changes []netstate.Change) []error {
 	last := len(changes) - 1
 	l.announce(changes[:last])
 	errs := l.o.Kernel.Apply(changes[:last])
-	if slices.ContainsFunc(errs, failed) {
+	if slices.ContainsFunc(errs, func(err error) bool { return err != nil }) || l.unheard() {
 		return errs
 	}
 	l.announce(changes[last:])
 	return append(errs, l.o.Kernel.Apply(changes[last:])...)
 }
 
-func failed(err error) bool { return err != nil }
+// refusal is a change that failed before it was known whether it is still wanted.
+type refusal struct {
+	change netstate.Change
+	err    error
+}
+
+// noteEarly judges what was made early by what is wanted, now that it is known.
+// A refusal is no failure: what is wanted still is tried as if for the first time,
+// and the link may well have been down for that moment. What is as it should be
+// is ours to defend from now on.
+func (l *Loop) noteEarly(r *round, left map[object]wish) {
+	for _, x := range r.refused {
+		l.log.Info(x.change.Text(l.names), append(l.fields(x.change, r.Trigger), zap.Error(x.err))...)
+	}
+	for o := range r.early {
+		if _, ok := left[o]; !ok {
+			l.held[o] = settled{l.wishes[o], r.Started}
+		}
+	}
+	r.refused, r.early = nil, nil
+}

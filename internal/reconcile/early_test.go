@@ -154,8 +154,8 @@ func afterwards(t *testing.T, do func(h *host), tell bool) (ours string) {
 	return ours
 }
 
-// TestPathNotForced: where something stands in the way of a path, it is made as
-// far as it may be, and its endpoint not before its routing.
+// TestPathNotForced: what of a path is refused is tried again at once, and its
+// endpoint not made before its routing.
 func TestPathNotForced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := earlyHost(t)
@@ -163,10 +163,15 @@ func TestPathNotForced(t *testing.T) {
 		steps := h.steps()
 		h.lease()
 		h.pass(50 * time.Millisecond)
-		if i := slices.IndexFunc(*steps, func(s string) bool { return strings.Contains(s, "endpoint") }); i >= 0 {
+		step := func(words string) int {
+			return slices.IndexFunc(*steps, func(s string) bool { return strings.Contains(s, words) })
+		}
+		if way, endpoint := step("route add default"), step("endpoint"); way < 0 || endpoint < way {
 			t.Errorf("an endpoint without routing:\n%s", strings.Join(*steps, "\n"))
 		}
-		h.pass(time.Minute)
+		if told := failureLines(h.logs); len(told) != 1 {
+			t.Errorf("lines of failures: %v", told)
+		}
 		h.converged()
 		h.want(settledText)
 	})

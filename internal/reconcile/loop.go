@@ -64,6 +64,7 @@ type Loop struct {
 	gate      trigger.Gate
 	snap      *netstate.Snapshot
 	plan      *plan.Plan
+	planned   *netstate.Snapshot // of which plan and changes are
 	changes   diff.Changes
 	wishes    map[object]wish
 	carriers  carriers

@@ -27,12 +27,7 @@ func (l *Loop) readAll(h *netstate.Hints, r *round) bool {
 	r.Trigger = h.Why(l.names)
 	ok := l.read(*h, r.at)
 	for n := 0; ok && n < further && l.more(); n++ {
-		told := h.Told
-		came := l.takeMore(h, r)
-		if told && !made {
-			made = l.early(r, &came)
-		}
-		ok = l.read(came, r.at)
+		ok = l.read(l.takeMore(h, r), r.at)
 	}
 	return ok
 }

@@ -53,6 +53,9 @@ type round struct {
 	guarded bool            // subflows beside a VPN were looked for
 	cut     bool            // it ends early for what came meanwhile
 	reread  bool            // endpoints were read again after all changes of them so far
+	unread  bool            // what is changed is what events told, and may not be wanted any more
+	early   map[object]bool // what was changed so
+	refused []refusal       // and what of it was not
 	idle    time.Duration   // spent waiting for the kernel's grace periods, not working
 	now     map[object]bool // tried in this pass
 	tried   map[object]wish // tried in earlier passes, with the digest of the changes
@@ -108,6 +111,7 @@ func (l *Loop) round(h netstate.Hints, at time.Time, event bool) {
 // decide computes the plan and the changes from what was read last.
 func (l *Loop) decide(now time.Time) {
 	in := l.planInput(now)
+	l.planned = l.snap
 	l.plan = plan.Desired(in)
 	l.changes = diff.Diff(diff.Input{
 		Snapshot: l.snap, Plan: l.plan, Owned: in.Owned, Routing: l.cfg.Routing, Foreign: l.cfg.ForeignEndpoints,
@@ -131,6 +135,7 @@ func (l *Loop) pass(r *round) bool {
 	}
 	l.trackUseful(time.Now())
 	left := digests(l.changes)
+	l.noteEarly(r, left)
 	l.verify(r, left)
 
 	changes, touched := l.stepAside(r, left)
