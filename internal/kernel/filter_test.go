@@ -36,6 +36,8 @@ func TestRouteFilter(t *testing.T) {
 		{"bgp prefix gone", unix.RTM_DELROUTE, rtmsg(10, 48, 254, bgp, 0), false},
 		{"bgp default", unix.RTM_NEWROUTE, rtmsg(2, 0, 254, bgp, 0), true},
 		{"bgp half", unix.RTM_DELROUTE, rtmsg(2, 1, 254, bgp, 0), true},
+		{"bgp half of the global space", unix.RTM_NEWROUTE, rtmsg(10, 4, 254, bgp, 0), true},
+		{"bgp prefix, short", unix.RTM_NEWROUTE, rtmsg(2, 5, 254, bgp, 0), false},
 		{"ours in a path table", unix.RTM_DELROUTE, rtmsg(2, 24, 252, 77, 0), true},
 		{"dhcp", unix.RTM_NEWROUTE, rtmsg(2, 32, 254, 16, 0), true},
 		{"ra", unix.RTM_NEWROUTE, rtmsg(10, 64, 254, 9, 0), true},

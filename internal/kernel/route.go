@@ -14,7 +14,7 @@ const (
 	rtnexthopLen  = unix.SizeofRtNexthop
 	rtaNexthopID  = 30  // RTA_NH_ID
 	userHZ        = 100 // clock_t of every architecture that matters, in ticks per second
-	halvesMaxBits = 3   // up to here a prefix may be part of a split default route
+	halvesMaxBits = 4   // up to here a prefix may be part of a split default route: 2000::/4 of OpenVPN's
 )
 
 // keeper says which routes of a table are worth keeping: everything that hosts
