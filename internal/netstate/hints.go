@@ -1,7 +1,5 @@
 package netstate
 
-import "slices"
-
 // Kinds is a set of kinds of kernel state.
 type Kinds uint8
 
@@ -76,7 +74,9 @@ func (h *Hints) Merge(other Hints) {
 }
 
 func (h Hints) clone() Hints {
-	h.News = slices.Clip(h.News)
+	if len(h.News) > 0 {
+		h.News = append(make([]News, 0, maxNews), h.News...)
+	}
 	if h.Links == nil {
 		return h
 	}

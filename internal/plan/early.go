@@ -1,6 +1,8 @@
 package plan
 
 import (
+	"net/netip"
+
 	"github.com/subflowd/subflowd/internal/config"
 	"github.com/subflowd/subflowd/internal/netstate"
 )
@@ -23,7 +25,7 @@ type Path4 struct {
 // now is the plan that in.Snapshot matches.
 func Early(in Input, now *Plan, news []netstate.News) *Path4 {
 	e := early{in: &in, now: now, news: news}
-	if !e.findLink() || !e.undisturbed() || !e.findAddr() || !e.findRoutes() || !e.unruled() || !e.hasRoom() {
+	if !e.hasWay() || !e.findLink() || !e.undisturbed() || !e.findAddr() || !e.findRoutes() || !e.unruled() || !e.hasRoom() {
 		return nil
 	}
 	return e.path()
@@ -41,15 +43,24 @@ type early struct {
 	link     *netstate.Link
 	settings config.LinkSettings
 	addr     *netstate.Addr
+	subnet   netip.Prefix // of the address
 	onLink   *netstate.Route
 	way      *netstate.Route
 }
 
+// hasWay tells whether a default route came. An address that has one before it
+// comes is rare.
+func (e *early) hasWay() bool {
+	for i := len(e.news) - 1; i >= 0; i-- { // it comes last
+		if r := e.news[i].Route; r != nil && r.Default() {
+			return true
+		}
+	}
+	return false
+}
+
 // findLink finds the one link that all news are about.
 func (e *early) findLink() bool {
-	if len(e.news) == 0 {
-		return false
-	}
 	index := e.news[0].Link()
 	for _, n := range e.news {
 		if n.Link() != index || n.Family() != netstate.IPv4 {
@@ -124,6 +135,7 @@ func (e *early) findAddr() bool {
 // findRoutes finds the two routes of the link in main, and that there are no
 // more, and none of others in main that matters for them.
 func (e *early) findRoutes() bool {
+	e.subnet = e.addr.Local.Masked()
 	for i := range e.in.Snapshot.Routes {
 		if r := &e.in.Snapshot.Routes[i]; r.Family == netstate.IPv4 && !e.agrees(r) {
 			return false
@@ -139,7 +151,6 @@ func (e *early) findRoutes() bool {
 
 // agrees takes a route for one of the two, or tells whether it changes nothing.
 func (e *early) agrees(r *netstate.Route) bool {
-	subnet := e.addr.Local.Masked()
 	switch {
 	case r.Table == e.in.Config.Routing.TableBase+uint32(e.link.Index):
 		return false // its path table is to be empty
@@ -147,7 +158,7 @@ func (e *early) agrees(r *netstate.Route) bool {
 		return true
 	case r.Link != e.link.Index:
 		// In one subnet with another link it has to be thrown back to main.
-		return r.Dst != subnet && r.PrefSrc != e.addr.IP() && (!r.Default() || e.ordinary(r))
+		return r.Dst != e.subnet && r.PrefSrc != e.addr.IP() && (!r.Default() || e.ordinary(r))
 	case r.Type != netstate.Unicast || r.TOS != 0 || r.Expired() || r.Encap || r.Multipath || r.NexthopID != 0 || r.SrcPrefix.IsValid():
 		return false
 	case r.PrefSrc.IsValid() && r.PrefSrc != e.addr.IP() || e.in.Owned.OwnsRoute(e.in.Config.Routing.Protocol, *r):
@@ -155,7 +166,7 @@ func (e *early) agrees(r *netstate.Route) bool {
 	case r.Default():
 		return r.Gateway.Is4() && only(&e.way, r)
 	}
-	return r.Dst == subnet && !r.Gateway.IsValid() && only(&e.onLink, r)
+	return r.Dst == e.subnet && !r.Gateway.IsValid() && only(&e.onLink, r)
 }
 
 // ordinary tells whether a default route of another link leaves the choice of the

@@ -24,13 +24,13 @@ func (l *Loop) early(r *round, h *netstate.Hints) bool {
 		return false
 	}
 	changes := diff.Early(p)
-	if l.opposed(r, changes) || l.unheard() {
+	if l.opposed(r, changes) {
 		return false
 	}
-	for i := range changes {
+	errs := l.makePath(changes)
+	for i := range errs {
 		delete(l.held, objectOf(changes[i])) // it was to be absent; whether it is wanted is decided when it is known
 	}
-	errs := l.makePath(changes)
 	// Words and accounts wait until it is made; the lines, for the plan that says
 	// which link a rule serves.
 	r.unread = true

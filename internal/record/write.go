@@ -23,7 +23,7 @@ func (s *Store) overwrite(haste bool) bool {
 	if !s.inMemory || len(s.next) > padded {
 		return false
 	}
-	if haste && s.fd >= 0 && s.writeOver() {
+	if haste && s.fd >= 0 && s.writeOver(max(len(s.next), s.filled)) {
 		return true
 	}
 	s.Close()
@@ -31,17 +31,19 @@ func (s *Store) overwrite(haste bool) bool {
 	if s.fd, err = openFile(s.path(), unix.O_WRONLY|unix.O_NOFOLLOW); err != nil {
 		return false
 	}
-	return s.writeOver()
+	return s.writeOver(padded)
 }
 
-// writeOver writes over the file that is open, if it has its name still.
-func (s *Store) writeOver() bool {
+// writeOver writes the first bytes over the file that is open, if it has its name
+// still. What was written into it before was whole, so that in haste the spaces
+// that are there already need not be.
+func (s *Store) writeOver(size int) bool {
 	var st unix.Stat_t
 	if unix.Fstat(s.fd, &st) != nil || st.Size != padded || st.Nlink != 1 {
 		return false
 	}
-	n, err := unix.Pwrite(s.fd, s.pad(s.next), 0)
-	return err == nil && n == padded
+	n, err := unix.Pwrite(s.fd, s.pad(s.next)[:size], 0)
+	return err == nil && n == size
 }
 
 // Close closes the file of the record, which stays. A later call opens it again.
