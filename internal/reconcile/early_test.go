@@ -30,6 +30,11 @@ route default via 10.1.1.1 dev eth0 proto dhcp metric 100
 var (
 	addr2 = netstate.Addr{Link: 3, Local: netip.MustParsePrefix("10.1.2.2/24")}
 	way2  = defaultOf("10.1.2.1", 3, 200)
+
+	subnet2 = netstate.Route{
+		Family: netstate.IPv4, Table: netstate.TableMain, Dst: addr2.Local.Masked(), Type: netstate.Unicast,
+		Protocol: netstate.ProtoKernel, Scope: netstate.ScopeLink, Link: 3, PrefSrc: ip2,
+	}
 )
 
 // steps writes down what the loop does with the kernel.
@@ -128,15 +133,11 @@ func TestToldAndOver(t *testing.T) {
 func afterwards(t *testing.T, do func(h *host), tell bool) (ours string) {
 	synctest.Test(t, func(t *testing.T) {
 		h := earlyHost(t)
-		subnet := netstate.Route{
-			Family: netstate.IPv4, Table: netstate.TableMain, Dst: addr2.Local.Masked(), Type: netstate.Unicast,
-			Protocol: netstate.ProtoKernel, Scope: netstate.ScopeLink, Link: 3, PrefSrc: ip2,
-		}
 		for range 20 {
 			if tell {
 				h.Emit(netstate.Hints{
 					Kinds: netstate.KindAddrs | netstate.KindRoutes, Links: map[int]struct{}{3: {}}, Family: netstate.IPv4, Added: true,
-					Told: true, News: []netstate.News{{Addr: &addr2}, {Route: &subnet}, {Route: &way2}},
+					Told: true, News: []netstate.News{{Addr: &addr2}, {Route: &subnet2}, {Route: &way2}},
 				})
 			}
 			h.pass(100 * time.Millisecond)
@@ -174,5 +175,40 @@ func TestPathNotForced(t *testing.T) {
 		}
 		h.converged()
 		h.want(settledText)
+	})
+}
+
+// TestNoPathBesideATunnel: a tunnel is read, and while it is read the events of a new uplink come. What the last plan
+// knew of tunnels does not count.
+func TestNoPathBesideATunnel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := run(t, kerneltest.New(iptext.MustSnapshot(oneUplink+"link 4 tun0 kind tun p2p\n")), &memory{})
+		h.pass(5 * time.Second)
+		h.Applied()
+		h.Update(func(s *netstate.Snapshot) {
+			s.Addrs = append(s.Addrs, netstate.Addr{Link: 4, Local: netip.MustParsePrefix("10.8.0.2/24")})
+			s.Outbound = map[netstate.Family][2]int{netstate.IPv4: {4, 4}}
+		})
+		reads := 0
+		h.FailRefresh(func(netstate.Hints) error {
+			if reads++; reads == 1 {
+				for _, n := range []netstate.News{{Addr: &addr2}, {Route: &subnet2}, {Route: &way2}} {
+					h.loop.Hint(netstate.Hints{
+						Kinds: netstate.KindAddrs | netstate.KindRoutes, Links: map[int]struct{}{3: {}}, Family: netstate.IPv4, Added: true, Told: true, News: []netstate.News{n},
+					})
+				}
+			}
+			return nil
+		})
+		tun := netstate.Addr{Link: 4, Local: netip.MustParsePrefix("10.8.0.2/24")}
+		h.Emit(netstate.Hints{
+			Kinds: netstate.KindAddrs, Links: map[int]struct{}{4: {}}, Family: netstate.IPv4, Added: true, Told: true, News: []netstate.News{{Addr: &tun}},
+		})
+		h.pass(time.Second)
+		for _, c := range h.Applied() {
+			if c.Op == netstate.EndpointAdd || c.Op == netstate.RuleAppend {
+				t.Errorf("beside a full tunnel that has been read: %s", c.Text(nil))
+			}
+		}
 	})
 }
