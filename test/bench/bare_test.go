@@ -34,20 +34,14 @@ func bareLoop() error {
 	if err != nil {
 		return err
 	}
-	b := bare{pm: pm, handle: handle, link: link.Attrs().Index}
-	return follow(func() error { return pm.SetLimits(mptcp.Limits{Subflows: 2, AddAddrAccepted: 4}) }, b.up, b.down)
-}
-
-// follow listens, prepares, says that it is ready, and calls up when the default route of the new uplink comes and down
-// when its address goes.
-func follow(prepare, up, down func() error) error {
 	events, err := nl.Subscribe(unix.NETLINK_ROUTE, unix.RTNLGRP_IPV4_IFADDR, unix.RTNLGRP_IPV4_ROUTE)
 	if err != nil {
 		return err
 	}
-	if err := prepare(); err != nil {
+	if err := pm.SetLimits(mptcp.Limits{Subflows: 2, AddAddrAccepted: 4}); err != nil {
 		return err
 	}
+	b := bare{pm: pm, handle: handle, link: link.Attrs().Index}
 	fmt.Println("ready")
 	for {
 		messages, _, err := events.Receive()
@@ -55,34 +49,34 @@ func follow(prepare, up, down func() error) error {
 			return err
 		}
 		for _, m := range messages {
-			if err := event(m.Header.Type, m.Data, up, down); err != nil {
+			if err := b.event(m.Header.Type, m.Data); err != nil {
 				return err
 			}
 		}
 	}
 }
 
-func event(typ uint16, data []byte, up, down func() error) error {
+type bare struct {
+	pm     *mptcp.Client
+	handle *netlink.Handle
+	link   int
+}
+
+func (b *bare) event(typ uint16, data []byte) error {
 	switch typ {
 	case unix.RTM_NEWROUTE:
 		r := nl.DeserializeRtMsg(data)
 		if r.Dst_len != 0 || r.Table != unix.RT_TABLE_MAIN {
 			return nil
 		}
-		return up()
+		return b.up()
 	case unix.RTM_DELADDR:
 		if !bytes.Contains(data, net.ParseIP(newAddr).To4()) {
 			return nil
 		}
-		return down()
+		return b.down()
 	}
 	return nil
-}
-
-type bare struct {
-	pm     *mptcp.Client
-	handle *netlink.Handle
-	link   int
 }
 
 func (b *bare) up() error {

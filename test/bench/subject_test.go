@@ -207,7 +207,7 @@ func (s *subject) startOurs(args ...string) *lab.Daemon {
 	return d
 }
 
-// startLoop starts one of the loops.
+// startLoop starts the bare loop.
 func (s *subject) startLoop() {
 	s.t.Helper()
 	exe, err := os.Executable()
