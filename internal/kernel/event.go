@@ -113,7 +113,7 @@ func (d *decoder) addr(typ uint16, b []byte) (netstate.Hints, bool) {
 		Kinds: netstate.KindAddrs, Links: d.only(a.Link), Family: a.Family(), Lazy: a.IP().IsLinkLocalUnicast() && d.idle(d.only(a.Link)),
 	}
 	if typ == unix.RTM_NEWADDR {
-		told := a
+		told := a // a copy, so that what is not told allocates nothing
 		hints.Added, hints.Told, hints.News = true, true, []netstate.News{{Addr: &told}}
 		return hints, true
 	}
@@ -164,7 +164,7 @@ func (d *decoder) route(h header, b []byte) (netstate.Hints, bool) {
 	hints.Lazy = hints.Links != nil && linkLocal(r) && d.idle(hints.Links)
 	// What a replacement took the place of, no event says.
 	if hints.Added && multipath == nil && r.NexthopID == 0 && r.Link > 0 && h.flags&unix.NLM_F_REPLACE == 0 {
-		told := r
+		told := r // as above
 		hints.Told, hints.News = true, []netstate.News{{Route: &told}}
 	} else {
 		hints.Reason = "route " + verb(h.typ == unix.RTM_DELROUTE) + ": " + r.Brief(*d.names())

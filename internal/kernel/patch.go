@@ -103,10 +103,7 @@ func (k *Kernel) patched(family netstate.Family, routes []netstate.Route, list [
 			}
 			continue
 		}
-		routes = slices.DeleteFunc(routes, func(r netstate.Route) bool {
-			r.ExpiresIn, r.LinkDown = p.route.ExpiresIn, p.route.LinkDown
-			return r == p.route
-		})
+		routes = slices.DeleteFunc(routes, p.route.Still)
 		if p.removed {
 			continue
 		}

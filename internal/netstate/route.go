@@ -146,6 +146,13 @@ func (r Route) comparable() Route {
 	return r
 }
 
+// Still tells whether two looks saw the same route: all but its lifetime and the
+// state of its link is equal.
+func (r Route) Still(o Route) bool {
+	r.ExpiresIn, r.LinkDown = o.ExpiresIn, o.LinkDown
+	return r == o
+}
+
 // Brief is Text without what is no reason for anything: the attributes beyond the gateway.
 func (r Route) Brief(n Names) string {
 	r.MTU, r.AdvMSS, r.InitCwnd, r.Metrics, r.PrefSrc, r.Pref = 0, 0, 0, "", netip.Addr{}, 0

@@ -31,11 +31,6 @@ func Early(in Input, now *Plan, news []netstate.News) *Path4 {
 	return e.path()
 }
 
-// Plan is what it adds.
-func (p *Path4) Plan() *Plan {
-	return &Plan{Routes: []Route{p.OnLink, p.Way}, RuleSets: []RuleSet{p.Rules}, Endpoints: []Endpoint{p.Endpoint}}
-}
-
 type early struct {
 	in       *Input
 	now      *Plan
@@ -188,16 +183,11 @@ func (e *early) ordinary(r *netstate.Route) bool {
 // only keeps a route in its place, and tells whether no other was there. One may
 // be in the snapshot already of which the news tell.
 func only(place **netstate.Route, r *netstate.Route) bool {
-	if p := *place; p != nil && !sameRoute(*p, *r) {
+	if p := *place; p != nil && !p.Still(*r) {
 		return false
 	}
 	*place = r
 	return true
-}
-
-func sameRoute(x, y netstate.Route) bool {
-	x.ExpiresIn, x.LinkDown = y.ExpiresIn, y.LinkDown
-	return x == y
 }
 
 // unruled tells whether no rule speaks about the address, and the host's own
@@ -256,7 +246,7 @@ func (e *early) path() *Path4 {
 		return Route{Route: copied(r, table, e.link.Index, rt.Protocol), Reason: reason}
 	}
 	flags := netstate.SubflowFlag
-	if e.backup() {
+	if isBackup(e.link, &e.settings) {
 		flags |= netstate.BackupFlag
 	}
 	return &Path4{
@@ -269,11 +259,4 @@ func (e *early) path() *Path4 {
 			Reason:   onlyAddressOf(name),
 		},
 	}
-}
-
-func (e *early) backup() bool {
-	if e.settings.Backup != nil {
-		return *e.settings.Backup
-	}
-	return e.link.Cellular()
 }

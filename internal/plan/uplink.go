@@ -85,10 +85,7 @@ func (b *builder) judge(l *netstate.Link, f netstate.Family, s *config.LinkSetti
 			u.State = Grace
 		}
 	}
-	u.Backup = l.Cellular()
-	if s.Backup != nil {
-		u.Backup = *s.Backup
-	}
+	u.Backup = isBackup(l, s)
 	u.Metric = u.defaults[0].Metric
 	for _, d := range u.defaults {
 		if d.Gateway.IsValid() && !slices.Contains(u.Gateways, d.Gateway) {
@@ -96,6 +93,15 @@ func (b *builder) judge(l *netstate.Link, f netstate.Family, s *config.LinkSetti
 		}
 	}
 	return u, ""
+}
+
+// isBackup tells whether a path of the link is backup: by configuration, else
+// where it is cellular.
+func isBackup(l *netstate.Link, s *config.LinkSettings) bool {
+	if s.Backup != nil {
+		return *s.Backup
+	}
+	return l.Cellular()
 }
 
 // noAddress says what a link without a usable address has.

@@ -1,7 +1,7 @@
 package reconcile
 
 import (
-	"slices"
+	"errors"
 
 	"go.uber.org/zap"
 
@@ -33,6 +33,7 @@ func (l *Loop) early(r *round, h *netstate.Hints) bool {
 	}
 	// Words and accounts wait until it is made; the lines, for the plan that says
 	// which link a rule serves.
+	r.Trigger = h.Why(l.names)
 	r.unread = true
 	touched := l.account(r, changes[:len(errs)], errs)
 	r.unread = false
@@ -42,7 +43,6 @@ func (l *Loop) early(r *round, h *netstate.Hints) bool {
 		touched &^= netstate.KindEndpoints
 	}
 	r.reread = false
-	r.Trigger = h.Why(l.names)
 	h.Merge(netstate.Hints{Kinds: touched, Links: map[int]struct{}{p.Link: {}}, Family: netstate.IPv4})
 	return true
 }
@@ -58,21 +58,11 @@ func (l *Loop) calm() bool {
 // still being told that the address went.
 func (l *Loop) opposed(r *round, changes []netstate.Change) bool {
 	for i := range changes {
-		c := &changes[i]
-		if i > 0 && c.Op == netstate.RuleAppend && changes[i-1].Op == netstate.RuleAppend {
-			continue // of the same object
-		}
-		if s, ok := l.held[objectOf(*c)]; ok && s.wish != 0 {
+		if s, ok := l.held[objectOf(changes[i])]; ok && s.wish != 0 {
 			return true
 		}
 	}
 	return l.farewells.holds(changes[len(changes)-1], r.Started)
-}
-
-// unheard tells whether there are events that were not looked at.
-func (l *Loop) unheard() bool {
-	w, ok := l.o.Watcher.(interface{ Unread() bool })
-	return l.slot.Pending() || ok && w.Unread()
 }
 
 // makePath makes the routing of a path and then its endpoint, and returns the
@@ -83,7 +73,7 @@ func (l *Loop) makePath(changes []netstate.Change) []error {
 	last := len(changes) - 1
 	l.announce(changes[:last])
 	errs := l.o.Kernel.Apply(changes[:last])
-	if slices.ContainsFunc(errs, func(err error) bool { return err != nil }) || l.unheard() {
+	if errors.Join(errs...) != nil || l.slot.Pending() || l.unread() {
 		return errs
 	}
 	l.announce(changes[last:])

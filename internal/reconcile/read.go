@@ -24,7 +24,9 @@ func (l *Loop) readAll(h *netstate.Hints, r *round) bool {
 		l.takeMore(h, r)
 		made = l.early(r, h)
 	}
-	r.Trigger = h.Why(l.names)
+	if !made {
+		r.Trigger = h.Why(l.names)
+	}
 	ok := l.read(*h, r.at)
 	for n := 0; ok && n < further && l.more(); n++ {
 		ok = l.read(l.takeMore(h, r), r.at)
@@ -41,13 +43,13 @@ func (l *Loop) takeMore(h *netstate.Hints, r *round) netstate.Hints {
 }
 
 // unreadPause bounds the wait for what the watcher makes of unread events; some
-// mean nothing to it, such as the echoes of our own changes.
+// mean nothing to it.
 const unreadPause = time.Millisecond
 
 // more tells whether there is something new. A watcher that has not had its turn,
 // because the processor was taken by the round, gets it.
 func (l *Loop) more() bool {
-	if w, ok := l.o.Watcher.(interface{ Unread() bool }); ok && !l.slot.Pending() && w.Unread() {
+	if !l.slot.Pending() && l.unread() {
 		timer := time.NewTimer(unreadPause)
 		defer timer.Stop()
 		select {
@@ -56,6 +58,12 @@ func (l *Loop) more() bool {
 		}
 	}
 	return l.slot.Pending()
+}
+
+// unread tells whether the kernel has told something that the watcher has not looked at.
+func (l *Loop) unread() bool {
+	w, ok := l.o.Watcher.(interface{ Unread() bool })
+	return ok && w.Unread()
 }
 
 // cpuTime is what this process has used of the processors so far.
