@@ -87,8 +87,8 @@ func (c *client) patiently(ctx context.Context, method, path string) (int, []byt
 var errNoHTTP = errors.New("no HTTP answer")
 
 // once is one connection with one request. http.Transport does not do: a
-// daemon that is busy answers before it has read the request, and the transport
-// logs that and drops the answer.
+// daemon with very many connections answers before it has read the request, and
+// the transport logs that and drops the answer.
 func (c *client) once(ctx context.Context, method, path string) (int, []byte, error) {
 	conn, resp, err := c.begin(ctx, method, path)
 	if err != nil {

@@ -13,6 +13,7 @@ type conn struct {
 	net.Conn
 	peer       peer
 	privileged bool // root or the daemon's own user
+	busy       bool // one too many: it is told so and nothing else
 	release    func()
 }
 
@@ -25,14 +26,24 @@ func (c *conn) Close() error {
 // bound is a listener that lets no user have all connections. One that is too
 // many is told so and closed instead of being left in the backlog, where it
 // would stand before root's.
+//
+// Whoever asks and only then reads must be heard first: to curl and to Go's own
+// client, an answer that comes with the end of the connection is a broken pipe.
+// So a few more are let in to be told; those for whom there is not even that
+// place are told unheard.
 type bound struct {
 	net.Listener
 	own   uint32 // the daemon's own uid
 	conns places
+	busy  places // of those that are one too many
 }
 
 func newBound(l net.Listener, own uint32) *bound {
-	return &bound{Listener: l, own: own, conns: places{all: maxConns, others: maxOtherConns, each: maxUserConns}}
+	return &bound{
+		Listener: l, own: own,
+		conns: places{all: maxConns, others: maxOtherConns, each: maxUserConns},
+		busy:  places{all: maxBusy, others: maxOtherBusy, each: maxUserBusy},
+	}
 }
 
 // Accept waits for the next connection that there is a place for.
@@ -48,16 +59,24 @@ func (b *bound) Accept() (net.Conn, error) {
 			continue
 		}
 		privileged := p.uid == 0 || p.uid == b.own
-		if !b.conns.take(p.uid, privileged) {
-			refuse(c)
-			continue
+		in, busy := &b.conns, false
+		if !in.take(p.uid, privileged) {
+			in, busy = &b.busy, true
+			if !in.take(p.uid, privileged) {
+				refuse(c)
+				continue
+			}
 		}
-		release := sync.OnceFunc(func() { b.conns.giveBack(p.uid) })
-		return &conn{Conn: c, peer: p, privileged: privileged, release: release}, nil
+		release := sync.OnceFunc(func() { in.giveBack(p.uid) })
+		return &conn{Conn: c, peer: p, privileged: privileged, busy: busy, release: release}, nil
 	}
 }
 
-const busyBody = `{"schema":1,"error":"too many connections to the control socket","remedy":"try again in a moment"}` + "\n"
+const (
+	busyText   = "too many connections to the control socket"
+	busyRemedy = "try again in a moment"
+	busyBody   = `{"schema":1,"error":"` + busyText + `","remedy":"` + busyRemedy + `"}` + "\n"
+)
 
 var busyAnswer = strings.ReplaceAll(fmt.Sprintf("HTTP/1.1 503 Service Unavailable\nContent-Type: application/json\nRetry-After: 1\nConnection: close\nContent-Length: %d\n\n",
 	len(busyBody)), "\n", "\r\n") + busyBody

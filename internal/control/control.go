@@ -38,9 +38,15 @@ const MaxWait = 30 * time.Second
 // The limits of what any local user can make the daemon hold: each connection
 // costs a descriptor, a goroutine and two buffers of 4 KiB.
 const (
-	maxConns       = 128
-	maxOtherConns  = 112 // the rest is for root and the daemon's own user
-	maxUserConns   = 32  // of one user who is neither
+	maxConns      = 128
+	maxOtherConns = 112 // the rest is for root and the daemon's own user
+	maxUserConns  = 32  // of one user who is neither
+
+	// Those that are one too many and wait to be told.
+	maxBusy      = 24
+	maxOtherBusy = 16
+	maxUserBusy  = 8
+
 	maxHeaderBytes = 4 << 10
 
 	// Streams of events stay open, and must leave room for questions.

@@ -32,6 +32,12 @@ var routes = map[string]route{
 
 // route takes a request apart; paths match exactly, nothing is redirected.
 func (s *Server) route(w http.ResponseWriter, r *http.Request) {
+	if c, ok := r.Context().Value(connKey{}).(*conn); ok && c.busy {
+		w.Header().Set("Connection", "close")
+		w.Header().Set("Retry-After", "1")
+		fail(w, http.StatusServiceUnavailable, busyText, busyRemedy)
+		return
+	}
 	to, ok := routes[r.URL.Path]
 	switch {
 	case !ok:
