@@ -171,7 +171,8 @@ func (h *Host) Limits() string { return strings.Join(h.lines("mptcp limits", rou
 
 // Snapshot returns what a daemon could change, as text for comparisons byte for byte: rules in their order, the routes
 // of all tables, nexthops, addresses, endpoints with their ids, limits. What ticks by itself is left out: lifetimes,
-// carrier, counters; so are the multicast routes.
+// carrier, counters; so are the multicast routes, and the local routes of link-local addresses, which the kernel makes
+// when its own queue gets to them (addrconf_dad_work).
 func (h *Host) Snapshot() string {
 	h.Lab.T.Helper()
 	plain := func(s string) string { return strings.Join(words(s), " ") }
@@ -196,7 +197,7 @@ func (h *Host) Snapshot() string {
 		}
 		fmt.Fprintf(&b, "# ip %s\n", q.command)
 		for _, s := range l {
-			if !strings.HasPrefix(s, "multicast ") {
+			if !strings.HasPrefix(s, "multicast ") && !strings.HasPrefix(s, "local fe80:") {
 				b.WriteString(s + "\n")
 			}
 		}
