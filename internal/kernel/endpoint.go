@@ -123,26 +123,25 @@ func (k *Kernel) Connections() ([]netstate.Connection, error) {
 	if k.pm.client == nil {
 		return nil, nil
 	}
-	list, err := k.pm.client.Connections(mptcp.ConnectionOptions{})
+	var list []netstate.Connection
+	err := k.pm.client.Walk(mptcp.ConnectionOptions{}, mptcp.Visitor{
+		Begin:      func() { list = list[:0] },
+		Connection: func(c *mptcp.Connection) { list = append(list, fromConnection(c)) },
+		Subflow: func(n int, f *mptcp.Subflow) {
+			list[n].Subflows = append(list[n].Subflows, fromSubflow(f))
+		},
+	})
 	if err != nil {
 		return nil, err
 	}
-	out := make([]netstate.Connection, len(list))
-	for i := range list {
-		out[i] = fromConnection(&list[i])
-	}
-	return out, nil
+	return list, nil
 }
 
 func fromConnection(c *mptcp.Connection) netstate.Connection {
-	out := netstate.Connection{
+	return netstate.Connection{
 		Token: c.Token, State: netstate.SockState(c.State), Local: unmap(c.Local), Remote: unmap(c.Remote),
-		Fallback: c.Fallback, Subflows: make([]netstate.Subflow, len(c.Subflows)),
+		Fallback: c.Fallback, Subflows: make([]netstate.Subflow, 0, c.SubflowCount()),
 	}
-	for i := range c.Subflows {
-		out.Subflows[i] = fromSubflow(&c.Subflows[i])
-	}
-	return out
 }
 
 func fromSubflow(f *mptcp.Subflow) netstate.Subflow {

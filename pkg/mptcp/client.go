@@ -32,7 +32,6 @@ type Client struct {
 	diag   *conn
 	family genlFamily
 	cookie uint64
-	joiner joiner
 }
 
 // Dial opens the sockets in the network namespace of the calling thread: lock the thread

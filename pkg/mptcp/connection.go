@@ -113,6 +113,15 @@ type Connection struct {
 	Subflows []Subflow
 }
 
+// SubflowCount is how many subflows the connection says that it has. Kernels before 6.5 do not say whether the initial
+// one still exists; it is counted.
+func (c *Connection) SubflowCount() int {
+	if c.SubflowsTotal > 0 {
+		return int(c.SubflowsTotal)
+	}
+	return 1 + int(c.ExtraSubflows)
+}
+
 // SubflowFlags are MPTCP_SUBFLOW_FLAG_* (include/uapi/linux/mptcp.h).
 type SubflowFlags uint32
 
@@ -200,7 +209,6 @@ type Subflow struct {
 type Counts struct {
 	// Connections counts the MPTCP sockets, Fallback those among them that speak plain TCP.
 	Connections, Fallback int
-	// Subflows counts subflows as the connections report them. Kernels before 6.5 do not say whether the
-	// initial one still exists; it is counted.
+	// Subflows is the sum of their SubflowCount.
 	Subflows int
 }

@@ -297,21 +297,3 @@ func TestDecodeEvent(t *testing.T) {
 		}
 	}
 }
-
-func TestJoin(t *testing.T) {
-	j := joiner{subflows: []Subflow{{Token: 2, LocalID: 1}, {Token: 9}, {Token: 1, LocalID: 2}, {Token: 2, LocalID: 3}}}
-	got := j.join([]Connection{{Token: 1}, {Token: 2}, {Token: 1}, {Token: 3}})
-	want := []Connection{
-		{Token: 1, Subflows: []Subflow{{Token: 1, LocalID: 2}}},
-		{Token: 2, Subflows: []Subflow{{Token: 2, LocalID: 1}, {Token: 2, LocalID: 3}}},
-		{Token: 3, Subflows: []Subflow{}},
-	}
-	if !reflect.DeepEqual(got, want) {
-		t.Errorf("got %+v, want %+v", got, want)
-	}
-	// Growing one connection's subflows must not write into the next one's.
-	_ = append(got[0].Subflows, Subflow{Token: 77})
-	if got[1].Subflows[0].Token != 2 {
-		t.Error("the connections' subflows share memory")
-	}
-}

@@ -18,52 +18,12 @@ const (
 	diagReqBytecode = 1
 	diagRequestLen  = 56
 	bytecodeLocal   = 7 // INET_DIAG_BC_S_COND
+
+	// getSockTCP is TCPDIAG_GETSOCK, the request from before SOCK_DIAG_BY_FAMILY, with struct inet_diag_req.
+	getSockTCP       = 18
+	getSockTCPLen    = 60
+	getSockTCPStates = 52
 )
-
-// ConnectionOptions choose what [Client.Connections] reads. The zero value reads everything that matters.
-type ConnectionOptions struct {
-	// States of the MPTCP sockets that are wanted; zero is AllStates.
-	States StateSet
-	// NoSubflows leaves out the walk over the TCP sockets, the larger part of the cost.
-	NoSubflows bool
-}
-
-// joiner sorts subflows to their connections; its memory is used again.
-type joiner struct {
-	last     int
-	subflows []Subflow
-	index    map[uint32]int32
-	counts   []int32
-}
-
-// Connections lists the MPTCP connections of the namespace with their subflows. Subflows are read after the
-// connections, so a connection that began in between is missing whole, and one that ended can have none. The kernel
-// shows subflows only to holders of CAP_NET_ADMIN; without it the list is returned with ErrPermission.
-func (c *Client) Connections(opts ConnectionOptions) ([]Connection, error) {
-	states := opts.States
-	if states == 0 {
-		states = AllStates
-	}
-	c.diag.Lock()
-	defer c.diag.Unlock()
-	list, err := c.dumpConnections(states)
-	if err != nil {
-		return nil, fail(opList, "connections", err)
-	}
-	if opts.NoSubflows || len(list) == 0 {
-		return list, nil
-	}
-	j := &c.joiner
-	if j.subflows, err = c.dumpSubflows(j.subflows[:0], netip.Addr{}); err != nil {
-		return nil, fail(opList, "subflows", err)
-	}
-	if len(j.subflows) == 0 {
-		if err := c.hidden(); err != nil {
-			return list, err
-		}
-	}
-	return j.join(list), nil
-}
 
 // SubflowsFrom lists the subflows whose local address is a, without their connections. The kernel picks them, so
 // it is the cheap question whether anything uses an address. It needs CAP_NET_ADMIN as [Client.Connections] does.
@@ -74,7 +34,8 @@ func (c *Client) SubflowsFrom(a netip.Addr) ([]Subflow, error) {
 	}
 	c.diag.Lock()
 	defer c.diag.Unlock()
-	list, err := c.dumpSubflows(nil, a.Unmap())
+	var list []Subflow
+	err := c.diag.dump(subflowRequest(a.Unmap()), func() { list = list[:0] }, eachSubflow(func(f *Subflow) { list = append(list, *f) }))
 	if err != nil {
 		return nil, fail(opList, object, err)
 	}
@@ -94,52 +55,7 @@ func (c *Client) hidden() error {
 	return nil
 }
 
-// ConnectionCounts counts without reading subflows.
-func (c *Client) ConnectionCounts() (Counts, error) {
-	list, err := c.Connections(ConnectionOptions{NoSubflows: true})
-	if err != nil {
-		return Counts{}, err
-	}
-	n := Counts{Connections: len(list)}
-	for i := range list {
-		if list[i].Fallback {
-			n.Fallback++
-		}
-		if list[i].SubflowsTotal > 0 {
-			n.Subflows += int(list[i].SubflowsTotal)
-		} else {
-			n.Subflows += 1 + int(list[i].ExtraSubflows)
-		}
-	}
-	return n, nil
-}
-
 var families = [...]uint8{unix.AF_INET, unix.AF_INET6}
-
-// dumpConnections reads the MPTCP sockets of both families.
-func (c *Client) dumpConnections(states StateSet) ([]Connection, error) {
-	// About as many as last time: growing the list would copy it several times.
-	list := make([]Connection, 0, c.joiner.last)
-	for _, family := range families {
-		begin := len(list)
-		r := diagRequest(nl.SOCK_DIAG_BY_FAMILY, unix.NLM_F_DUMP, diagHeader(family, states))
-		r.AddData(nl.NewRtAttr(diagReqProtocol, nl.Uint32Attr(protocolMPTCP)))
-		err := c.diag.dump(r, func() { list = list[:begin] }, func(b []byte) error {
-			s, ok := parseDiag(b)
-			if !ok {
-				return errShort
-			}
-			list = append(list, Connection{})
-			decodeConnection(&list[len(list)-1], &s)
-			return nil
-		})
-		if err := withoutFamily(family, err); err != nil {
-			return nil, err
-		}
-	}
-	c.joiner.last = len(list) + len(list)/16
-	return list, nil
-}
 
 // withoutFamily forgives a kernel that was built without IPv6. For IPv4 the same answer means that the MPTCP part
 // of sock_diag is missing.
@@ -152,34 +68,6 @@ func withoutFamily(family uint8, err error) error {
 		return nil
 	}
 	return kernelReply{errno: unix.EOPNOTSUPP, msg: "no sock_diag for this protocol", offset: -1}
-}
-
-// dumpSubflows appends the TCP sockets of both families that are subflows, those with the local address from
-// if that is given: an IPv6 socket's connection can have its first subflow in the IPv6 dump (with mapped
-// addresses) and a join in the IPv4 one.
-func (c *Client) dumpSubflows(list []Subflow, from netip.Addr) ([]Subflow, error) {
-	for _, family := range families {
-		begin := len(list)
-		r := diagRequest(nl.SOCK_DIAG_BY_FAMILY, unix.NLM_F_DUMP, diagHeader(family, AllStates))
-		if from.IsValid() {
-			r.AddData(nl.NewRtAttr(diagReqBytecode, localAddress(from)))
-		}
-		err := c.diag.dump(r, func() { list = list[:begin] }, func(b []byte) error {
-			s, ok := parseDiag(b)
-			if !ok {
-				return errShort
-			}
-			list = append(list, Subflow{})
-			if !decodeSubflow(&list[len(list)-1], &s) {
-				list = list[:len(list)-1]
-			}
-			return nil
-		})
-		if err := withoutFamily(family, err); err != nil {
-			return nil, err
-		}
-	}
-	return list, nil
 }
 
 // localAddress is a filter of one condition (struct inet_diag_bc_op and inet_diag_hostcond). An IPv4 address
@@ -199,43 +87,6 @@ func localAddress(a netip.Addr) []byte {
 	return b
 }
 
-// join hands each subflow to the connection with its token, all in one piece of memory. The kernel's walk goes by
-// position and shows a connection twice when others come while it rests; the second is taken out of the list.
-func (j *joiner) join(list []Connection) []Connection {
-	if j.index == nil {
-		j.index = make(map[uint32]int32, len(list))
-	}
-	clear(j.index)
-	kept := list[:0]
-	for i := range list {
-		if _, twice := j.index[list[i].Token]; twice {
-			continue
-		}
-		j.index[list[i].Token] = int32(len(kept))
-		kept = append(kept, list[i])
-	}
-	list = kept
-	j.counts = append(j.counts[:0], make([]int32, len(list))...)
-	total := 0
-	for k := range j.subflows {
-		if i, ok := j.index[j.subflows[k].Token]; ok {
-			j.counts[i]++
-			total++
-		}
-	}
-	all := make([]Subflow, total)
-	for i, n := range j.counts {
-		list[i].Subflows = all[:0:n]
-		all = all[n:]
-	}
-	for k := range j.subflows {
-		if i, ok := j.index[j.subflows[k].Token]; ok {
-			list[i].Subflows = append(list[i].Subflows, j.subflows[k])
-		}
-	}
-	return list
-}
-
 func diagRequest(typ, flags int, header fixed) *nl.NetlinkRequest {
 	r := nl.NewNetlinkRequest(typ, flags)
 	r.AddData(header)
@@ -248,6 +99,35 @@ func diagHeader(family uint8, states StateSet) fixed {
 	h[0], h[1], h[2] = family, unix.IPPROTO_TCP, 1<<(diagInfo-1)
 	binary.NativeEndian.PutUint32(h[4:], uint32(states))
 	return h
+}
+
+// subflowRequest dumps the TCP sockets, those with the local address from if that is given. It is the old request,
+// which shows both families in one walk (inet_diag_dump_compat makes it AF_UNSPEC; the new one refuses that): the
+// kernel's table of sockets is large, it is shared by all namespaces, and a second walk would cost a fifth more.
+func subflowRequest(from netip.Addr) *nl.NetlinkRequest {
+	h := make(fixed, getSockTCPLen)
+	h[3] = 1 << (diagInfo - 1)
+	binary.NativeEndian.PutUint32(h[getSockTCPStates:], uint32(AllStates))
+	r := diagRequest(getSockTCP, unix.NLM_F_DUMP, h)
+	if from.IsValid() {
+		r.AddData(nl.NewRtAttr(diagReqBytecode, localAddress(from)))
+	}
+	return r
+}
+
+// eachSubflow decodes the answers of that dump and gives what is a subflow to take, in memory that is used again.
+func eachSubflow(take func(*Subflow)) func([]byte) error {
+	var f Subflow
+	return func(b []byte) error {
+		s, ok := parseDiag(b)
+		if !ok {
+			return errShort
+		}
+		if decodeSubflow(&f, &s) {
+			take(&f)
+		}
+		return nil
+	}
 }
 
 // DestroySubflow closes one subflow with a reset (SOCK_DESTROY), as ss -K does; no other socket is touched. The

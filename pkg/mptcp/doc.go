@@ -4,8 +4,9 @@
 //   - [Client.Endpoints], [Client.AddEndpoint], [Client.DeleteEndpoint], [Client.SetFlags], [Client.Limits] and
 //     [Client.SetLimits] speak generic netlink (family mptcp_pm); [Probe] finds out what the kernel can do.
 //   - [Client.SubscribeEvents] gives the path manager's events.
-//   - [Client.Connections] joins MPTCP sockets and their subflows from sock_diag; [Client.SubflowsFrom] and
-//     [Client.ConnectionCounts] are cheaper questions, and [Client.DestroySubflow] closes one subflow.
+//   - [Client.Connections] joins MPTCP sockets and their subflows from sock_diag; [Client.Walk] gives the same one by
+//     one. [Client.SubflowsFrom] and [Client.ConnectionCounts] are cheaper questions, and [Client.DestroySubflow]
+//     closes one subflow.
 //   - [ReadCounters] reads the MPTcpExt counters.
 //
 // # Namespaces
