@@ -194,7 +194,7 @@ func TestDecodeEvent(t *testing.T) {
 	k := &Kernel{}
 	k.names.Store(&netstate.Names{2: "wlan0"})
 	k.busy.Store(&linkSet{2: {}})
-	d := decoder{options: testOptions, own: 42, names: k.names.Load, busy: k.busy.Load, main: &k.main}
+	d := decoder{options: testOptions, names: k.names.Load, busy: k.busy.Load, main: &k.main}
 	link := make([]byte, ifinfoLen)
 	putU32(link[4:], 2)
 	putU32(link[8:], unix.IFF_UP|unix.IFF_LOWER_UP)
@@ -204,7 +204,6 @@ func TestDecodeEvent(t *testing.T) {
 		h header
 		b []byte
 	}{
-		"own":         {header{typ: unix.RTM_NEWROUTE, pid: 42}, rtmsg(2, 0, 254, 4, 0)},
 		"wifi scan":   {header{typ: unix.RTM_NEWLINK}, scan},
 		"local table": {header{typ: unix.RTM_NEWROUTE}, local},
 		"cloned":      {header{typ: unix.RTM_NEWROUTE}, rtmsg(10, 0, 254, 4, unix.RTM_F_CLONED)},
@@ -310,7 +309,7 @@ func FuzzDecode(f *testing.F) {
 	k := &Kernel{}
 	k.names.Store(&netstate.Names{})
 	k.busy.Store(&linkSet{})
-	d := decoder{options: testOptions, own: 1, names: k.names.Load, busy: k.busy.Load, main: &k.main}
+	d := decoder{options: testOptions, names: k.names.Load, busy: k.busy.Load, main: &k.main}
 	var kept [256]bool
 	f.Fuzz(func(t *testing.T, typ uint16, b []byte) {
 		if l, ok := decodeLink(b); ok {

@@ -14,7 +14,6 @@ import (
 // again whatever it says.
 type decoder struct {
 	options Options
-	own     uint32 // port of the socket that applies our changes
 	names   func() *netstate.Names
 	busy    func() *linkSet
 	main    *mainTable
@@ -23,11 +22,8 @@ type decoder struct {
 }
 
 // hint decodes one notification; ok is false for what changes nothing that is
-// read, and for the echo of our own changes.
+// read. The echoes of our own changes do not come here (eventFilter).
 func (d *decoder) hint(h header, b []byte) (hints netstate.Hints, ok bool) {
-	if h.pid == d.own && d.own != 0 {
-		return hints, false
-	}
 	switch h.typ {
 	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
 		return d.link(h.typ, b)

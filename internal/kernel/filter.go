@@ -27,12 +27,9 @@ const (
 	bpfReturn   = unix.BPF_RET | unix.BPF_K
 )
 
-// eventFilter is routeFilter without the echoes of what the socket with a port
-// asked for; 0: it is not known. Whatever is unread is news then.
+// eventFilter is routeFilter without the echoes of what the socket with the port
+// own asked for: whatever is unread is news then.
 func eventFilter(protocols []uint8, own uint32) []unix.SockFilter {
-	if own == 0 {
-		return routeFilter(protocols)
-	}
 	return append([]unix.SockFilter{
 		{Code: bpfLoadWord, K: offPort},
 		{Code: bpfEqual, K: binary.BigEndian.Uint32(binary.NativeEndian.AppendUint32(nil, own)), Jf: 1},

@@ -218,7 +218,7 @@ func (s *subscription) interrupt() {
 func (s *subscription) run(ctx context.Context, k *Kernel, emit func(netstate.Hints)) error {
 	stop := context.AfterFunc(ctx, s.close)
 	defer stop()
-	decode := decoder{options: *k.options.Load(), own: k.rt.portid, names: k.names.Load, busy: k.busy.Load, main: &k.main}
+	decode := decoder{options: *k.options.Load(), names: k.names.Load, busy: k.busy.Load, main: &k.main}
 	for {
 		b, from, err := s.receive()
 		if err != nil {
