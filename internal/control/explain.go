@@ -220,6 +220,8 @@ func unusable(a netstate.Addr) string {
 		return "it is good within this host only"
 	case !netstate.Routable(a.IP()):
 		return "it is link-local: no router takes it further"
+	case a.Kept():
+		return "its scope is not global: the kernel does not take it for what leaves the link"
 	}
 	return ""
 }

@@ -76,10 +76,10 @@ func (k *Kernel) readOutbound(h netstate.Hints) error {
 }
 
 // unnumbered tells whether a route is main's default by a link that has no
-// usable address of the family.
+// address of the family for it.
 func (k *Kernel) unnumbered(r netstate.Route) bool {
 	return r.Table == netstate.TableMain && r.Default() && r.Type == netstate.Unicast &&
 		!slices.ContainsFunc(k.addrs, func(a netstate.Addr) bool {
-			return a.Link == r.Link && a.Family() == r.Family && a.Usable() && netstate.Routable(a.IP())
+			return a.Link == r.Link && a.Family() == r.Family && a.Outward()
 		})
 }

@@ -159,6 +159,12 @@ func TestUnboundSource(t *testing.T) {
 		if w := s.Unbound[netstate.IPv4]; w.Link != h.Ifindex("eth1") || w.Source.String() != "10.1.1.2" {
 			t.Errorf("want 10.1.1.2 by eth1, found %v", w)
 		}
+		// The kernel passes over an address that is good on the link alone, unless the route is good there alone too.
+		h.IP("addr add 10.1.2.2/24 dev eth1 scope link", "route replace default via 10.1.2.1 dev eth1")
+		s = refresh(t, k, full())
+		if w := s.Unbound[netstate.IPv4]; w.Link != h.Ifindex("eth1") || w.Source.String() != "10.1.1.2" {
+			t.Errorf("beside an address of scope link: want 10.1.1.2 by eth1, found %v", w)
+		}
 		h.IP("route del default dev eth1")
 		if s := refresh(t, k, full()); len(s.Unbound) != 0 {
 			t.Errorf("kept: %v", s.Unbound)

@@ -53,7 +53,7 @@ func (k *Kernel) linksToAsk() []netstate.LinkFamily {
 	n := 0
 	for i := range k.addrs { // sorted by link and family
 		a := &k.addrs[i]
-		if !a.Usable() || !netstate.Routable(a.IP()) {
+		if !a.Outward() {
 			continue
 		}
 		if lf := (netstate.LinkFamily{Link: a.Link, Family: a.Family()}); lf != last {

@@ -43,6 +43,18 @@ func (a Addr) Family() Family { return FamilyOf(a.Local.Addr()) }
 // passed. A deprecated address is usable.
 func (a Addr) Usable() bool { return a.Flags&(AddrTentative|AddrDADFailed) == 0 }
 
+// Outward tells whether the address can be the source of what is routed beyond
+// its link: it is usable and routable, and no scope keeps it to the link or the
+// host. The kernel passes such an IPv4 address over and borrows another link's
+// (inet_select_addr, net/ipv4/devinet.c); of an IPv6 address, scope is another
+// word for its prefix.
+func (a Addr) Outward() bool {
+	return a.Usable() && Routable(a.IP()) && !a.Kept()
+}
+
+// Kept tells whether the scope of an address keeps it to its link or host.
+func (a Addr) Kept() bool { return a.Family() == IPv4 && a.Scope != ScopeGlobal }
+
 // Deprecated tells whether the preferred lifetime of the address is over.
 func (a Addr) Deprecated() bool { return a.Flags&AddrDeprecated != 0 }
 

@@ -58,7 +58,7 @@ func newBuilder(in Input) *builder {
 	}
 	for _, a := range b.snap.Addrs {
 		key := netstate.LinkFamily{Link: a.Link, Family: a.Family()}
-		if a.Usable() && netstate.Routable(a.IP()) && a.Scope != netstate.ScopeHost {
+		if a.Outward() {
 			b.addrs[key] = append(b.addrs[key], a)
 		} else {
 			b.noteUnusable(key, a)

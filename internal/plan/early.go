@@ -116,7 +116,7 @@ func (e *early) findAddr() bool {
 		}
 		e.addr = n.Addr
 	}
-	if a := e.addr; a == nil || !a.Usable() || !netstate.Routable(a.IP()) || a.Scope == netstate.ScopeHost || a.Peer.IsValid() {
+	if a := e.addr; a == nil || !a.Outward() || a.Peer.IsValid() {
 		return false
 	}
 	for i := range e.in.Snapshot.Addrs {
@@ -173,7 +173,7 @@ func (e *early) ordinary(r *netstate.Route) bool {
 		return false
 	}
 	for i := range e.in.Snapshot.Addrs {
-		if a := &e.in.Snapshot.Addrs[i]; a.Link == r.Link && a.IP().Is4() && a.Usable() && netstate.Routable(a.IP()) && a.Scope == netstate.ScopeGlobal {
+		if a := &e.in.Snapshot.Addrs[i]; a.Link == r.Link && a.IP().Is4() && a.Outward() {
 			return true
 		}
 	}

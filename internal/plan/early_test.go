@@ -39,6 +39,8 @@ func TestEarlyLeavesToThePlan(t *testing.T) {
 		{name: "a container's subnet", host: "link 4 docker0 kind bridge\naddr 172.17.0.1/16 dev docker0\nroute 172.17.0.0/16 dev docker0 proto kernel src 172.17.0.1", early: true},
 		{name: "unnumbered best default", host: "link 4 ppp0 kind ppp p2p\nroute default dev ppp0 metric 5"},
 		{name: "tunnel that decides about sources", host: "link 4 tun0 kind tun p2p\nunbound 10.1.1.2 dev eth0"},
+		{name: "best default by an address of the link alone", host: "link 4 eth2\naddr 10.1.3.2/24 dev eth2 scope link\nroute default via 10.1.3.1 dev eth2 metric 5"},
+		{name: "address of the link alone", lease: "addr 10.1.2.2/24 dev eth1 scope link"},
 		{name: "same subnet", host: "route 10.1.2.0/24 dev eth0 proto static"},
 		{name: "same address", host: "addr 10.1.2.2/32 dev eth0"},
 		{name: "its path table is in use", host: "route 10.9.0.0/16 via 10.1.1.1 dev eth0 table 100003 proto static"},

@@ -48,6 +48,10 @@ func TestAddressChoice(t *testing.T) {
 			want: "endpoint 10.1.1.2 dev eth0 subflow",
 		},
 		{
+			name: "none whose scope keeps it to the link", have: oneLink + "addr 10.1.1.3/24 dev eth0 scope link\naddr 10.1.1.2/24 dev eth0",
+			want: "endpoint 10.1.1.2 dev eth0 subflow",
+		},
+		{
 			name: "not deprecated before deprecated, global before unique-local", have: oneLink6 +
 				"addr fd00::2/64 dev eth0\naddr 2001:db8::2/64 dev eth0 deprecated\naddr 2001:db8::3/64 dev eth0",
 			want: "endpoint 2001:db8::3 dev eth0 subflow",

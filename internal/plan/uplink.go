@@ -121,8 +121,10 @@ func (b *builder) noteUnusable(key netstate.LinkFamily, a netstate.Addr) {
 		return
 	}
 	switch {
-	case !netstate.Routable(a.IP()) || a.Scope == netstate.ScopeHost:
+	case !netstate.Routable(a.IP()):
 		b.unusable[key] = linkLocal
+	case a.Kept():
+		b.unusable[key] = "no address for what leaves the link: the scope of " + a.IP().String() + " is not global"
 	case a.Flags&netstate.AddrDADFailed != 0:
 		b.unusable[key] = "no usable address: another host has " + a.IP().String() + " already"
 	default:

@@ -29,7 +29,7 @@ func TestStopAndStart(t *testing.T) {
 			subflows := c.Ends()
 
 			m := n.Client.Monitor()
-			before := snapshot(n.Client)
+			before := n.Client.Settled()
 			d.Stop()
 			n.Client.WantSnapshot(before)
 			d = d.Restart()
@@ -56,7 +56,7 @@ func TestStopAndStart(t *testing.T) {
 func TestKilledWhileMaking(t *testing.T) {
 	t.Parallel()
 	n := lab.OneSubnet(t, lab.IPv6(), lab.ArpIgnore())
-	before := snapshot(n.Client)
+	before := n.Client.Settled()
 	begin := time.Now()
 	d := n.Client.Daemon()
 	reach(n, n.A, n.B)
@@ -162,7 +162,7 @@ func TestCleanup(t *testing.T) {
 	n.Client.IP("mptcp limits set subflows 3 add_addr_accepted 1", "mptcp endpoint add 10.250.0.1 id 9 signal",
 		"rule add from 10.250.0.1 lookup 99 pref 32765", "rule add fwmark 3 lookup 98",
 		"route add 10.250.1.0/24 via 192.168.0.1 dev wlp3s0 proto static")
-	before := snapshot(n.Client)
+	before := n.Client.Settled()
 	// It is nothing to clean where nothing was.
 	cleanup(n.Client)
 	n.Client.WantSnapshot(before)
@@ -173,7 +173,7 @@ func TestCleanup(t *testing.T) {
 		settled(d)
 		n.Client.WantLimits("add_addr_accepted 4 subflows 5")
 
-		running := snapshot(n.Client)
+		running := n.Client.Settled()
 		r := n.Client.Subflowd("--cleanup")
 		if r.Code != 1 || !strings.Contains(r.Stderr+r.Stdout, "running") && !strings.Contains(r.Stderr+r.Stdout, "runs") {
 			t.Errorf("--cleanup beside a daemon: exit status %d, wanted 1 and a word about the daemon:\n%s%s", r.Code, r.Stdout, r.Stderr)
@@ -191,7 +191,7 @@ func TestCleanup(t *testing.T) {
 func TestCleanupKeepsLimits(t *testing.T) {
 	t.Parallel()
 	n := lab.TwoSubnets(t)
-	before := snapshot(n.Client)
+	before := n.Client.Settled()
 	d := n.Client.Daemon()
 	reach(n, n.A, n.B)
 	settled(d)
@@ -207,7 +207,7 @@ func TestCleanupKeepsLimits(t *testing.T) {
 func TestOnce(t *testing.T) {
 	t.Parallel()
 	n := lab.TwoSubnets(t, lab.IPv6())
-	before := snapshot(n.Client)
+	before := n.Client.Settled()
 	if r := n.Client.Subflowd("--once"); r.Code != 0 {
 		t.Fatalf("--once: exit status %d\n%s%s", r.Code, r.Stdout, r.Stderr)
 	}

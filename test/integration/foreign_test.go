@@ -50,7 +50,7 @@ func TestForeign(t *testing.T) {
 		"mptcp endpoint add 10.1.2.2 port 8443 id 35 signal",
 		"mptcp endpoint add 2001:db8:2::2 id 36 signal",
 	)
-	before, theirs := snapshot(n.Client), foreign(n.Client)
+	before, theirs := n.Client.Settled(), foreign(n.Client)
 	untouched := func(when string) {
 		t.Helper()
 		if now := foreign(n.Client); !slices.Equal(theirs, now) {
@@ -214,7 +214,7 @@ func TestOtherTables(t *testing.T) {
 	if _, err := n.Client.TryIP("rule add l3mdev pref 1000"); err != nil {
 		n.Client.IP("rule add iif red lookup 77 pref 1000", "rule add oif red lookup 77 pref 1001")
 	}
-	before := snapshot(n.Client)
+	before := n.Client.Settled()
 	n.Client.Sysctl("net.ipv4.conf.all.accept_local", "1")
 	d := n.Client.Daemon()
 	reach(n, n.A)

@@ -44,7 +44,7 @@ func noTrace(t *testing.T, what, out string) {
 func TestUsage(t *testing.T) {
 	t.Parallel()
 	h := lab.New(t).Host("client")
-	before := snapshot(h)
+	before := h.Settled()
 	for _, c := range []struct {
 		args  []string
 		parts []string
@@ -102,7 +102,7 @@ func runAs(t *testing.T, h *lab.Host, uid uint32, args ...string) lab.Result {
 func TestNoPrivilege(t *testing.T) {
 	t.Parallel()
 	n := lab.TwoSubnets(t)
-	before := snapshot(n.Client)
+	before := n.Client.Settled()
 	for _, mode := range []string{"", "--once", "--cleanup"} {
 		for _, uid := range []uint32{65534, 0} {
 			var args []string
@@ -176,7 +176,7 @@ func TestSecondInstance(t *testing.T) {
 	d := n.Client.Daemon()
 	reach(n, n.A, n.B)
 	settled(d)
-	before := snapshot(n.Client)
+	before := n.Client.Settled()
 	other := t.TempDir()
 	for _, args := range [][]string{
 		nil,
@@ -210,7 +210,7 @@ func TestTornRecord(t *testing.T) {
 	settled(d)
 	c := dial(n, "10.9.0.2:5001", n.A.Addr, n.B.Addr)
 	m := n.Client.Monitor()
-	before := snapshot(n.Client)
+	before := n.Client.Settled()
 	for _, tear := range []func([]byte) []byte{
 		func(b []byte) []byte { return b[:len(b)/2] },
 		func([]byte) []byte { return nil },

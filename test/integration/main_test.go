@@ -148,26 +148,6 @@ func settled(d *lab.Daemon) {
 	}
 }
 
-// snapshot is Host.Snapshot once the kernel has done what it does by itself: it makes the local route of an IPv6 address
-// a moment after the address.
-func snapshot(h *lab.Host) string {
-	h.Lab.T.Helper()
-	var s string
-	lab.Eventually(h.Lab.T, soon, "a local route for each IPv6 address", func() error {
-		s = h.Snapshot()
-		for _, l := range strings.Split(h.IP("-6 -o addr show"), "\n") {
-			if w := strings.Fields(l); len(w) > 3 && w[1] != "lo" {
-				a, _, _ := strings.Cut(w[3], "/")
-				if !strings.Contains(s, "\nlocal "+a+" dev "+w[1]+" ") {
-					return fmt.Errorf("none for %s on %s", a, w[1])
-				}
-			}
-		}
-		return nil
-	})
-	return s
-}
-
 // wantFirst checks that a connection has the subflow by which it was opened. It is for peers that take no joins: each one
 // is established for a moment before it is reset, so the list of all is not the same at every look.
 func wantFirst(t testing.TB, c *lab.Conn) {

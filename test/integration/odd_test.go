@@ -86,6 +86,16 @@ func TestOddHosts(t *testing.T) {
 			same:  []string{"10.9.0.2", "10.9.0.2 from 10.1.1.2"},
 		},
 		{
+			name:  "an address that its scope keeps to the link, by which unbound traffic goes",
+			setup: []string{"addr flush dev eth1", "addr add 10.1.2.2/24 dev eth1 scope link", "route add default via 10.1.2.1 dev eth1 metric 50"},
+			same:  []string{"10.9.0.2", "10.9.0.2 from 10.1.2.2", "10.1.2.9"},
+		},
+		{
+			name:  "an address that its scope keeps to the link, on the first link",
+			setup: []string{"addr flush dev eth0", "addr add 10.1.1.2/24 dev eth0 scope link", "route add default via 10.1.1.1 dev eth0 metric 100"},
+			same:  []string{"10.9.0.2", "10.9.0.2 from 10.1.1.2", "10.1.1.9"},
+		},
+		{
 			name: "a default for some sources beside one for all", opts: []lab.Option{lab.IPv6Only()},
 			setup: []string{"addr add 2001:db8:7::2/64 dev eth0 nodad", "route add default from 2001:db8:7::/64 via fe80::7 dev eth0 metric 50"},
 			same:  []string{"2001:db8:9::2", "2001:db8:9::2 from 2001:db8:1::2", "2001:db8:9::2 from 2001:db8:7::2"},
@@ -105,7 +115,7 @@ func TestOddHosts(t *testing.T) {
 			t.Parallel()
 			n := lab.TwoSubnets(t, c.opts...)
 			n.Client.IP(c.setup...)
-			before := snapshot(n.Client)
+			before := n.Client.Settled()
 			ways := make([]string, len(c.same))
 			for i, l := range c.same {
 				ways[i] = answer(n.Client, l)

@@ -152,7 +152,7 @@ func TestTargetIsGone(t *testing.T) {
 	c := n.Client.Dial(probeServer)
 	c.WantSubflows("10.1.1.2", "10.1.2.2")
 	stop := c.Talk(t, soon)
-	before, lines := snapshot(n.Client), strings.Count(d.Log(), "info ip ")
+	before, lines := n.Client.Settled(), strings.Count(d.Log(), "info ip ")
 	for range 3 {
 		target.Close()
 		waitProbe(n, "eth0 down", "eth1 down")
@@ -171,7 +171,7 @@ func TestTargetIsGone(t *testing.T) {
 	}
 	waitProbe(n, "eth0 answers", "eth1 answers")
 	stop()
-	if after := snapshot(n.Client); after != before {
+	if after := n.Client.Settled(); after != before {
 		t.Errorf("before and after:\n%s", lab.Diff(before, after))
 	}
 	if now := strings.Count(d.Log(), "info ip "); now != lines {

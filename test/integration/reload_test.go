@@ -199,7 +199,7 @@ func TestReloadsTouchNothingElse(t *testing.T) {
 	} {
 		take(d, toml)
 		settled(d)
-		now := snapshot(n.Client)
+		now := n.Client.Settled()
 		quiet := n.Client.Monitor()
 		d.Reload()
 		settled(d)
@@ -377,7 +377,7 @@ func TestNumbersChange(t *testing.T) {
 func TestNumbersChangeWhileDead(t *testing.T) {
 	t.Parallel()
 	n := lab.TwoSubnets(t, lab.IPv6())
-	before := snapshot(n.Client)
+	before := n.Client.Settled()
 	d := n.Client.Daemon()
 	reach(n, n.A, n.B)
 	d.Kill()
@@ -409,7 +409,7 @@ func TestNumbersOfOthers(t *testing.T) {
 		"rule add from 203.0.113.9 to 198.51.100.0/24 lookup main priority 900 protocol 120")
 	d := n.Client.Daemon()
 	reach(n, n.A, n.B)
-	before := snapshot(n.Client)
+	before := n.Client.Settled()
 	for _, c := range []struct{ toml, says string }{
 		{"[routing]\ntable_base = 7000\n", fmt.Sprintf("table %d", table)},
 		{"[routing]\nprotocol = 120\n", "protocol 120"},

@@ -58,7 +58,7 @@ func TestRoles(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			n := lab.TwoSubnets(t)
-			before := n.Client.Snapshot()
+			before := n.Client.Settled()
 			d := n.Client.DaemonConfig(c.toml)
 			lab.Eventually(t, soon, "endpoints", func() error {
 				return n.Client.CheckEndpoints("10.1.1.2 "+c.a+" dev eth0", "10.1.2.2 "+c.b+" dev eth1")

@@ -71,11 +71,11 @@ func TestLargeTable(t *testing.T) {
 	change("replace")
 	settled(d)
 	right("all routes back")
-	before := snapshot(n.Client)
+	before := n.Client.Settled()
 	d.Kill()
 	d = n.Client.Daemon()
 	settled(d)
-	if after := snapshot(n.Client); after != before {
+	if after := n.Client.Settled(); after != before {
 		t.Errorf("a restart changed:\n%s", lab.Diff(before, after))
 	}
 	change("del")

@@ -8,7 +8,7 @@ import (
 func TestTwoSubnets(t *testing.T) {
 	t.Parallel()
 	n := TwoSubnets(t, IPv6())
-	before := n.Client.Snapshot()
+	before := n.Client.Settled()
 	n.Client.WantRoute("10.9.0.2", "", "dev eth0 via 10.1.1.1")
 	n.Client.WantRoute("10.1.2.7", "from 10.1.2.2", "dev eth1")
 	n.Client.WantRoute("2001:db8:9::2", "", "dev eth0 via 2001:db8:1::1")

@@ -5,6 +5,7 @@ import (
 	"regexp"
 	"sort"
 	"strings"
+	"time"
 )
 
 // protoNames are the names that ip(8) prints for route protocols where /etc/iproute2/rt_protos is installed.
@@ -171,8 +172,7 @@ func (h *Host) Limits() string { return strings.Join(h.lines("mptcp limits", rou
 
 // Snapshot returns what a daemon could change, as text for comparisons byte for byte: rules in their order, the routes
 // of all tables, nexthops, addresses, endpoints with their ids, limits. What ticks by itself is left out: lifetimes,
-// carrier, counters; so are the multicast routes, and the local routes of link-local addresses, which the kernel makes
-// when its own queue gets to them (addrconf_dad_work).
+// carrier, counters; so are the multicast routes.
 func (h *Host) Snapshot() string {
 	h.Lab.T.Helper()
 	plain := func(s string) string { return strings.Join(words(s), " ") }
@@ -197,12 +197,32 @@ func (h *Host) Snapshot() string {
 		}
 		fmt.Fprintf(&b, "# ip %s\n", q.command)
 		for _, s := range l {
-			if !strings.HasPrefix(s, "multicast ") && !strings.HasPrefix(s, "local fe80:") {
+			if !strings.HasPrefix(s, "multicast ") {
 				b.WriteString(s + "\n")
 			}
 		}
 	}
 	return b.String()
+}
+
+// Settled is Snapshot once the kernel has done what it does by itself: it makes the local route of an IPv6 address a
+// moment after the address.
+func (h *Host) Settled() string {
+	h.Lab.T.Helper()
+	var s string
+	Eventually(h.Lab.T, 20*time.Second, "a local route for each IPv6 address", func() error {
+		s = h.Snapshot()
+		for _, l := range strings.Split(h.IP("-6 -o addr show"), "\n") {
+			if w := strings.Fields(l); len(w) > 3 && w[1] != "lo" {
+				a, _, _ := strings.Cut(w[3], "/")
+				if !strings.Contains(s, "\nlocal "+a+" dev "+w[1]+" ") {
+					return fmt.Errorf("none for %s on %s", a, w[1])
+				}
+			}
+		}
+		return nil
+	})
+	return s
 }
 
 // State describes the host for a reader: links, addresses, rules, routes of all tables but local, endpoints, limits,

@@ -12,7 +12,7 @@ func TestUplinks(t *testing.T) {
 			t.Run(name+" "+family, func(t *testing.T) {
 				t.Parallel()
 				n := topology(t, opt, ArpIgnore())
-				before := n.Client.Snapshot()
+				before := n.Client.Settled()
 				if err := n.CheckUplinks("subflow", n.A, n.B); err == nil {
 					t.Fatal("an untouched host passes for a finished one")
 				}

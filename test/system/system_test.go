@@ -20,7 +20,7 @@ func TestDebian(t *testing.T) {
 	old, next := one(t, "*_"+older+"-1_*.deb"), one(t, "*_"+newer+"-1_*.deb")
 	n := lab.TwoSubnets(t)
 	m := boot(n)
-	before := n.Client.Snapshot()
+	before := n.Client.Settled()
 	n.Server.Listen(n.ServerAddr + serverPort)
 
 	m.run("dpkg", "-i", m.take(old))
@@ -59,7 +59,7 @@ func TestRPM(t *testing.T) {
 	old, next := one(t, "*-"+older+"-1.*.rpm"), one(t, "*-"+newer+"-1.*.rpm")
 	n := lab.TwoSubnets(t)
 	m := boot(n)
-	before := n.Client.Snapshot()
+	before := n.Client.Settled()
 	n.Server.Listen(n.ServerAddr + serverPort)
 
 	// No rpm database here knows systemd.
@@ -174,7 +174,7 @@ func checkUpgrade(m *machine, n *lab.Net, command ...string) {
 	c := n.Client.Dial(n.ServerAddr + serverPort)
 	c.WantSubflows(n.A.Addr, n.B.Addr)
 	up := c.StartUpload()
-	state, events := n.Client.Snapshot(), n.Client.Monitor()
+	state, events := n.Client.Settled(), n.Client.Monitor()
 	m.run(command...)
 	m.is("ActiveState", "active")
 	if now := m.mainPID(); now == pid {
@@ -253,7 +253,7 @@ func checkHang(m *machine, n *lab.Net) {
 // hangs waits until the process to which that was done is replaced.
 func (m *machine) hangs(n *lab.Net, hang func(pid string)) {
 	m.t.Helper()
-	state, pid := n.Client.Snapshot(), m.mainPID()
+	state, pid := n.Client.Settled(), m.mainPID()
 	timeouts := strings.Count(m.journal(), watchdog)
 	hang(pid)
 	lab.Eventually(m.t, 2*soon, "the hung process is replaced", func() error {
@@ -317,7 +317,7 @@ ExecStart=/bin/sh -c 'ip mptcp endpoint >/etc/endpoints'
 // checkKill ends the process at once.
 func checkKill(m *machine, n *lab.Net) {
 	m.t.Helper()
-	state, pid := n.Client.Snapshot(), m.mainPID()
+	state, pid := n.Client.Settled(), m.mainPID()
 	m.run("kill", "-KILL", pid)
 	lab.Eventually(m.t, soon, "the killed process is replaced", func() error {
 		if now, active := m.mainPID(), m.property("ActiveState"); now == pid || now == "0" || active != "active" {
@@ -331,7 +331,7 @@ func checkKill(m *machine, n *lab.Net) {
 // checkCrashLoop has every start fail: the service is left down before long, and what it made stays.
 func checkCrashLoop(m *machine, n *lab.Net) {
 	m.t.Helper()
-	state := n.Client.Snapshot()
+	state := n.Client.Settled()
 	m.configure("ExecStart=\nExecStart=/bin/sh -c 'exit 1'\nRestartSec=10ms\n")
 	_, _ = m.try("systemctl", "restart", "subflowd")
 	m.is("ActiveState", "failed")

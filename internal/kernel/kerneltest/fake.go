@@ -141,7 +141,7 @@ func (f *Fake) current() netstate.Snapshot {
 	for _, a := range s.Addrs {
 		lf := netstate.LinkFamily{Link: a.Link, Family: a.Family()}
 		l, ok := s.LinkByIndex(a.Link)
-		if !ok || !l.Up() || l.Loopback() || !a.Usable() || !netstate.Routable(a.IP()) {
+		if !ok || !l.Up() || l.Loopback() || !a.Outward() {
 			continue
 		}
 		if said, ok := f.now.Preferred[lf]; ok && hasAddr(&s, a.Link, said) {
