@@ -48,6 +48,7 @@ const (
 )
 
 func newWorld(t testing.TB, oneSubnet bool) *world {
+	lab.Need(t, lab.Root) // here: a skip within the goroutines below would end them alone
 	w := &world{t: t, oneSubnet: oneSubnet, limits: [2]int{2, 0}, routers: map[string]*advert{}}
 	var both sync.WaitGroup
 	for _, s := range []**side{&w.main, &w.twin} {
