@@ -3,7 +3,6 @@ package reconcile
 import (
 	"fmt"
 	"net/netip"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -21,37 +20,15 @@ func entry(endpoints *bool) config.LinkEntry {
 
 func mustPrefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
 
-func replaceAddr(s string) string { return strings.ReplaceAll(s, "10.1.1.2", "10.1.1.9") }
-
-// TestEveryRequestFailsOnce lets each change of a story fail in turn: the host
-// must be right in the end all the same.
+// TestEveryRequestFailsOnce lets each request of a life fail in turn, and the
+// four after it: the host must be right in the end all the same.
 func TestEveryRequestFailsOnce(t *testing.T) {
-	story := func(h *host) {
-		h.pass(time.Second)
-		h.AddAddr(netstate.Addr{Link: 2, Local: mustPrefix("10.1.1.9/24")})
-		h.pass(time.Second)
-		h.DelAddr(2, ip1)
-		_ = h.AddRoute(defaultOf("10.1.1.1", 2, 100))
-		h.pass(time.Second)
-		h.Carrier(3, false)
-		h.pass(20 * time.Second)
-		h.Carrier(3, true)
-		h.pass(time.Minute)
-	}
-	total := 0
-	synctest.Test(t, func(t *testing.T) {
-		h := newHost(t, twoSubnets)
-		story(h)
-		total = h.Requests()
-	})
-	if total < 20 {
-		t.Fatalf("the story has %d changes", total)
-	}
-	for n := 1; n <= total; n++ {
+	usual := settledLife(t)
+	for n := 1; n <= usual.requests; n++ {
 		for _, times := range []int{1, 5} {
 			t.Run(fmt.Sprintf("%d/%d times", n, times), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					f := kerneltest.New(iptext.MustSnapshot(twoSubnets))
+					f := inhabited()
 					f.FailWith(func(i int, _ netstate.Change) error {
 						if i >= n && i < n+times {
 							return errBusy
@@ -59,17 +36,14 @@ func TestEveryRequestFailsOnce(t *testing.T) {
 						return nil
 					})
 					h := run(t, f, &memory{})
-					story(h)
-					// Limits count what lingered meanwhile, and are never lowered.
-					h.wantSet(without(replaceAddr(settledText), "limits"), "limits")
-					h.converged()
-					h.wantFinding(codeChange, false)
-					if extra := h.Requests() - total; extra > 60 {
-						t.Errorf("%d changes more than without a failure", extra)
+					life(h)
+					if extra := h.Requests() - usual.requests; extra > 60 {
+						t.Errorf("%d requests more than without a failure", extra)
 					}
-					if l := h.loop.View().Lingering; len(l) != 0 {
-						t.Errorf("lingering: %+v", l)
+					if told := failureLines(h.logs); len(told) == 0 {
+						t.Error("no line tells of it")
 					}
+					usual.wantAll(h, "in the end")
 				})
 			})
 		}
@@ -141,6 +115,36 @@ func TestWhatAlwaysFails(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestEndpointThatCannotBeDeleted: it lingers, is tried again without haste, and
+// is told once.
+func TestEndpointThatCannotBeDeleted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHost(t, twoSubnets)
+		h.pass(time.Second)
+		tries := 0
+		h.FailWith(func(_ int, c netstate.Change) error {
+			if c.Op != netstate.EndpointDelete {
+				return nil
+			}
+			tries++
+			return errBusy
+		})
+		h.Carrier(3, false)
+		h.pass(10 * time.Minute)
+		if tries < 5 || tries > 200 {
+			t.Errorf("tried %d times in ten minutes", tries)
+		}
+		if told := failureLines(h.logs); len(told) != 1 || told["warn ip mptcp endpoint delete id 2"] != 1 {
+			t.Errorf("lines of failures: %v", told)
+		}
+		h.wantFinding(codeLingering, true)
+		h.FailWith(nil)
+		h.pass(time.Minute)
+		h.want(without(settledText, "10.1.2.2"))
+		h.wantFinding(codeLingering, false)
+	})
 }
 
 // TestEndpointWaitsForItsRouting: each connection tries an endpoint once.

@@ -32,7 +32,8 @@ func lingerOf(e netstate.Endpoint) lingerKey { return lingerKey{e.ID, e.Addr, e.
 // linger is an endpoint that is unwanted and was not vacant so far.
 type linger struct {
 	Lingering
-	next time.Time
+	next    time.Time
+	refused *failure // of its deletion, when it was last tried
 }
 
 // vacate deletes those unwanted endpoints that no connection depends on, and
@@ -126,8 +127,13 @@ func (l *Loop) vacateOne(r *round, u diff.Unwanted, conns diff.ConnIndex, live m
 	begun := time.Now()
 	err := l.o.Kernel.Apply([]netstate.Change{c})[0]
 	r.idle += time.Since(begun)
+	o := objectOf(c)
+	if err != nil && l.failures[o] == nil && g.refused != nil {
+		l.failures[o] = g.refused // forgotten, as no change of the plan is left, but told already
+	}
 	l.note(r, c, err)
 	if err != nil {
+		g.refused = l.failures[o]
 		g.look(now, "cannot be deleted: "+err.Error(), 0)
 		return false
 	}
