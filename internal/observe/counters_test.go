@@ -110,18 +110,18 @@ func TestCountersAdded(t *testing.T) {
 	at := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 	before := &CounterSample{Time: at, MPTCP: mptcp.Counters{"MPJoinSynTx": 3, "MPCurrEstab": 9}, TCP: mptcp.Counters{"TCPTimeouts": 5, "DelayedACKs": 1}}
 	now := &CounterSample{
-		Time: at.Add(2 * time.Second), TCP: mptcp.Counters{"TCPTimeouts": 7, "DelayedACKs": 9},
+		Time: at.Add(2 * time.Second), TCP: mptcp.Counters{"TCPTimeouts": 7, "TCPRetransFail": 4, "DelayedACKs": 9},
 		MPTCP: mptcp.Counters{"MPJoinSynTx": 4, "MPCurrEstab": 2, "Blackhole": 1, "FromTheFuture": 8},
 	}
 	d := Counters(now, before)
 	found := []string{}
 	for _, c := range d.Counters {
 		found = append(found, string(c.Level)+" "+c.Name)
-		if want := map[string]uint64{"MPJoinSynTx": 1, "Blackhole": 1, "FromTheFuture": 8, "TCPTimeouts": 2}[c.Name]; c.Added != want {
+		if want := map[string]uint64{"MPJoinSynTx": 1, "Blackhole": 1, "FromTheFuture": 8, "TCPRetransFail": 4, "TCPTimeouts": 2}[c.Name]; c.Added != want {
 			t.Errorf("%s: %d added, want %d", c.Name, c.Added, want)
 		}
 	}
-	want := "trouble Blackhole, notable TCPTimeouts, unknown FromTheFuture, usual MPCurrEstab, usual MPJoinSynTx"
+	want := "trouble Blackhole, notable TCPRetransFail, notable TCPTimeouts, unknown FromTheFuture, usual MPCurrEstab, usual MPJoinSynTx"
 	if s := strings.Join(found, ", "); s != want || d.IntervalSeconds != 2 {
 		t.Errorf("%v s\nwant:  %s\nfound: %s", d.IntervalSeconds, want, s)
 	}

@@ -12,7 +12,12 @@ var tcpMeanings = map[string]Meaning{
 	"TCPTimeouts":       {notable, "retransmission timeouts: nothing came back for a while", "subflowctl connections shows on which subflows packets are sent again"},
 	"TCPSynRetrans":     {notable, "SYNs that were sent again: a host did not answer, or a path is dark", ""},
 	"TCPLostRetransmit": {notable, "packets that were lost twice: a path is bad or full", ""},
-	"TCPRetransFail":    {trouble, "packets that could not be sent again: no route, or no memory", "subflowctl explain PEER shows the route from every address"},
+	// Every refusal on the host itself but EBUSY (__tcp_retransmit_skb): where a link's queue is shorter than what TCP
+	// sends, a healthy transfer has thousands.
+	"TCPRetransFail": {
+		notable, "packets that could not be sent again: no route, no memory, or the host's own queue was full",
+		"subflowctl explain PEER shows the route from every address",
+	},
 	"TCPAbortOnTimeout": {notable, "sockets that were given up after retries: a path died under them", ""},
 	"TCPSpuriousRTOs":   {notable, "timeouts that were none: the delay of a path jumps", ""},
 	"TCPMTUPFail":       {notable, "probes for larger packets that failed: the MTU of a path is smaller than its link's", ""},
