@@ -56,7 +56,7 @@ SCRIPTS   = .ci/run $(shell find . -name '*.sh' -not -path './.git/*')
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## bin/subflowd and bin/subflowctl, static
@@ -97,7 +97,7 @@ race: deps ## the race detector under the tests and under the daemon that they s
 
 .PHONY: soak
 soak: deps ## chaos by the hundred seeds, kills at every request, fights, flaps and storms: docs/CHAOS.md; a release's packages; and test-kernel
-	$(GO) test -count=1 -tags soak -parallel 3 -timeout 90m $(TEST_ARGS) ./test/chaos
+	$(GO) test -count=1 -v -tags soak -parallel 3 -timeout 90m $(TEST_ARGS) ./test/chaos
 	$(GO) test -count=1 -tags soak -timeout 60m -run TestEveryArchitecture ./test/system
 	$(MAKE) test-kernel
 

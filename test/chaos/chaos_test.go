@@ -19,7 +19,7 @@ import (
 const quiet = 100 * time.Second
 
 // TestChaos plays two seeds, in make soak a hundred (CHAOS_SEEDS). CHAOS_SEED and CHAOS_ACTIONS replay one:
-// CHAOS_SEED=7 CHAOS_ACTIONS=40 go test -run TestChaos ./test/chaos.
+// CHAOS_SEED=7 CHAOS_ACTIONS=40 go test -count=1 -v -run TestChaos ./test/chaos.
 func TestChaos(t *testing.T) {
 	seeds, actions := 2, 40
 	if thorough {
@@ -58,7 +58,7 @@ func chaos(t *testing.T, seed uint64, actions int) {
 	a := newAuthor(seed, oneSubnet)
 	script := a.write(actions)
 	healing := a.heal()
-	t.Logf("replay: CHAOS_SEED=%d CHAOS_ACTIONS=%d go test -count=1 -run TestChaos ./test/chaos", seed, actions)
+	t.Logf("replay: CHAOS_SEED=%d CHAOS_ACTIONS=%d go test -count=1 -v -run TestChaos ./test/chaos", seed, actions)
 	t.Cleanup(func() {
 		if t.Failed() {
 			for i, x := range append(script, healing...) {
