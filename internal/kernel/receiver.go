@@ -65,12 +65,14 @@ func (r *receiver) receive() (messages []byte, port uint32, err error) {
 	return r.in[:r.n], r.from.Pid, nil
 }
 
-// unread tells whether there are messages that were not received yet.
-func (r *receiver) unread() (yes bool) {
-	_ = r.raw.Control(func(fd uintptr) {
+// unread tells whether there are messages that were not received yet, or could
+// be: who has closed the socket, or cannot ask, does not know.
+func (r *receiver) unread() bool {
+	yes := true
+	err := r.raw.Control(func(fd uintptr) {
 		list := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
 		n, err := unix.Poll(list, 0)
-		yes = err == nil && n > 0
+		yes = err != nil || n > 0
 	})
-	return yes
+	return yes || err != nil
 }

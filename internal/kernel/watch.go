@@ -50,10 +50,11 @@ func (k *Kernel) Watcher() *Watcher { return &Watcher{kernel: k} }
 func (w *Watcher) Overflows() uint64 { return w.overflows.Load() }
 
 // Unread tells whether the kernel has told something that Watch has not looked at
-// yet. Any goroutine may ask.
+// yet, or may have: where events were lost, until the full hint for them was
+// emitted. Any goroutine may ask.
 func (w *Watcher) Unread() bool {
 	s := w.kernel.watch.Load()
-	return s != nil && s.unread()
+	return s == nil || s.unread()
 }
 
 // Watch calls emit for every hint until ctx ends, and then returns its error.

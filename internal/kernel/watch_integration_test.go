@@ -176,11 +176,16 @@ func TestOverflowSubscribesAgain(t *testing.T) {
 	h := twoUplinks(t)
 	var once sync.Once
 	stuck, release := make(chan struct{}), make(chan struct{})
-	w := watch(t, h, 100000, func(netstate.Hints) {
+	unread := false
+	var w *watched
+	w = watch(t, h, 100000, func(h netstate.Hints) {
 		once.Do(func() {
 			close(stuck)
 			<-release
 		})
+		if h.Full {
+			unread = w.w.Unread()
+		}
 	})
 	h.IP("addr add 10.1.1.3/24 dev eth0")
 	<-stuck
@@ -194,6 +199,9 @@ func TestOverflowSubscribesAgain(t *testing.T) {
 	h.IP(storm...)
 	close(release)
 	hint, _ := w.until(t, "overflow: events were lost")
+	if !unread {
+		t.Error("nothing was said to be unread while events were lost")
+	}
 	if !hint.Full || w.w.Overflows() != 1 {
 		t.Errorf("full %v, %d overflows", hint.Full, w.w.Overflows())
 	}
