@@ -232,22 +232,28 @@ func readHardware(root string, id linkID) (hardware, error) {
 	case err != nil:
 		return hardware{}, err
 	}
-	var hw hardware
-	same := false
-	for line := range strings.Lines(string(b)) {
-		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
-		switch key {
-		case "IFINDEX":
-			same = value == strconv.Itoa(id.index)
-		case "DEVTYPE":
-			hw.devType = value
-		}
+	hw := hardware{}
+	devType, ifindex := decodeUevent(b)
+	if ifindex != strconv.Itoa(id.index) {
+		return hw, nil
 	}
-	if !same {
-		return hardware{}, nil
-	}
+	hw.devType = devType
 	if target, err := os.Readlink(filepath.Join(dir, "device", "driver")); err == nil {
 		hw.driver = filepath.Base(target)
 	}
 	return hw, nil
+}
+
+// decodeUevent reads lines of a key and a value.
+func decodeUevent(b []byte) (devType, ifindex string) {
+	for line := range strings.Lines(string(b)) {
+		key, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		switch key {
+		case "IFINDEX":
+			ifindex = value
+		case "DEVTYPE":
+			devType = value
+		}
+	}
+	return devType, ifindex
 }

@@ -35,23 +35,27 @@ func SocketOwners(wanted map[uint32]bool) map[uint32]Owner {
 		o := Owner{}
 		for _, fd := range fds {
 			link, err := os.Readlink(proc + "/fd/" + fd.Name())
-			text, ok := strings.CutPrefix(link, "socket:[")
-			if err != nil || !ok {
+			inode, ok := socketInode(link)
+			if err != nil || !ok || !wanted[inode] {
 				continue
 			}
-			inode, err := strconv.ParseUint(strings.TrimSuffix(text, "]"), 10, 32)
-			if err != nil || !wanted[uint32(inode)] {
-				continue
-			}
-			if lower, known := found[uint32(inode)]; known && lower.PID < pid {
+			if lower, known := found[inode]; known && lower.PID < pid {
 				continue
 			}
 			if o.PID == 0 {
 				comm, _ := os.ReadFile(proc + "/comm")
 				o = Owner{strings.TrimSpace(string(comm)), pid}
 			}
-			found[uint32(inode)] = o
+			found[inode] = o
 		}
 	}
 	return found
+}
+
+// socketInode is N of "socket:[N]".
+func socketInode(link string) (uint32, bool) {
+	text, socket := strings.CutPrefix(link, "socket:[")
+	text, closed := strings.CutSuffix(text, "]")
+	inode, err := strconv.ParseUint(text, 10, 32)
+	return uint32(inode), socket && closed && err == nil
 }

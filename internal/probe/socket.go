@@ -147,7 +147,15 @@ type info struct {
 func (s *socket) info() info {
 	b := make([]byte, 64)
 	n, err := s.getsockopt(optInfo, b)
-	if err != nil || n < 16 || binary.NativeEndian.Uint32(b[offsetFlags:])&infoFallback != 0 {
+	if err != nil {
+		return info{}
+	}
+	return decodeInfo(b[:min(n, len(b))])
+}
+
+// decodeInfo reads struct mptcp_info as far as the kernel has it.
+func decodeInfo(b []byte) info {
+	if len(b) < offsetToken+4 || binary.NativeEndian.Uint32(b[offsetFlags:])&infoFallback != 0 {
 		return info{}
 	}
 	return info{mptcp: true, token: binary.NativeEndian.Uint32(b[offsetToken:]), subflowsMax: int(b[offsetSubflowsMax])}
@@ -178,13 +186,19 @@ func (s *socket) subflows() ([]subflow, error) {
 	}
 	out := make([]subflow, len(addrs))
 	for i := range addrs {
-		out[i] = subflow{
-			local: addrPort(addrs[i]), remote: addrPort(addrs[i][offsetRemoteAddr:]),
-			established: tcp[i][0] == stateEstablished,
-			rtt:         time.Duration(binary.NativeEndian.Uint32(tcp[i][offsetRTT:])) * time.Microsecond,
-		}
+		out[i] = decodeSubflow(addrs[i], tcp[i])
 	}
 	return out, nil
+}
+
+// decodeSubflow reads struct mptcp_subflow_addrs and the beginning of struct
+// tcp_info.
+func decodeSubflow(addrs, tcp []byte) subflow {
+	return subflow{
+		local: addrPort(addrs), remote: addrPort(addrs[offsetRemoteAddr:]),
+		established: tcp[0] == stateEstablished,
+		rtt:         time.Duration(binary.NativeEndian.Uint32(tcp[offsetRTT:])) * time.Microsecond,
+	}
 }
 
 // diagSubflows is the same by sock_diag, for kernels whose sockets do not say.
@@ -223,13 +237,19 @@ func (s *socket) array(opt, size int) ([][]byte, error) {
 	if _, err := s.getsockopt(opt, b); err != nil {
 		return nil, err
 	}
-	n := min(int(binary.NativeEndian.Uint32(b[4:])), mostSubflows)
+	return elements(b, size), nil
+}
+
+// elements are the parts of an array behind struct mptcp_subflow_data, which
+// counts all subflows, those for which there was no room too.
+func elements(b []byte, size int) [][]byte {
+	n := min(binary.NativeEndian.Uint32(b[4:]), uint32(len(b)-sizeSubflowData)/uint32(size))
 	out := make([][]byte, n)
 	for i := range out {
 		at := sizeSubflowData + i*size
 		out[i] = b[at : at+size]
 	}
-	return out, nil
+	return out
 }
 
 func (s *socket) getsockopt(opt int, b []byte) (int, error) {

@@ -28,16 +28,25 @@ func findPrograms(proc string) *Programs {
 			continue
 		}
 		text, err := os.ReadFile(filepath.Join(proc, d.Name(), "cmdline"))
-		args := strings.Split(string(text), "\x00")
-		if err != nil || len(args) < 4 || !slices.Equal(args[1:3], []string{Command, stageServe}) {
+		served, ok := servedBy(text)
+		if err != nil || !ok {
 			continue
 		}
-		served, err := strconv.Atoi(args[3])
-		if s, ok := p.process(supervisor); ok && err == nil {
+		if s, ok := p.process(supervisor); ok {
 			p.started[served] = max(s.started, p.started[served])
 		}
 	}
 	return p
+}
+
+// servedBy reads /proc/PID/cmdline of a supervisor; false for all others.
+func servedBy(cmdline []byte) (pid int, ok bool) {
+	args := strings.Split(string(cmdline), "\x00")
+	if len(args) < 4 || !slices.Equal(args[1:3], []string{Command, stageServe}) {
+		return 0, false
+	}
+	pid, err := strconv.Atoi(args[3])
+	return pid, err == nil
 }
 
 // Has tells whether a process was started by run, or descends from one that
@@ -92,6 +101,10 @@ func (p *Programs) process(pid int) (process, bool) {
 	if err != nil {
 		return process{}, false
 	}
+	return decodeStat(text)
+}
+
+func decodeStat(text []byte) (process, bool) {
 	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
 	if len(fields) < 20 {
 		return process{}, false
@@ -100,6 +113,7 @@ func (p *Programs) process(pid int) (process, bool) {
 	for i, to := range []*int{&s.parent, &s.group, &s.session} {
 		*to, _ = strconv.Atoi(fields[1+i])
 	}
-	s.started, err = strconv.ParseUint(fields[19], 10, 64)
+	started, err := strconv.ParseUint(fields[19], 10, 64)
+	s.started = started
 	return s, err == nil
 }

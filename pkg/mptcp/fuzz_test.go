@@ -1,6 +1,8 @@
 package mptcp
 
 import (
+	"bytes"
+	"io"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -119,3 +121,45 @@ func FuzzMaximumFromText(f *testing.F) {
 		}
 	})
 }
+
+// FuzzAnswers feeds whole datagrams to the reader of answers: a request with an acknowledgement, and a dump.
+func FuzzAnswers(f *testing.F) {
+	var m message
+	m.begin(unix.NLMSG_ERROR, unix.NLM_F_ACK_TLVS|unix.NLM_F_CAPPED)
+	m.b = append(m.b, ack(unix.EINVAL, 16, "no", 20)...)
+	seeds(f, m.seal(1))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c := &conn{seq: 1}
+		var first error
+		var interrupted bool
+		given := 0
+		done, err := c.answers(b, func(payload []byte) error {
+			given += len(payload)
+			return nil
+		}, &first, &interrupted)
+		if given > len(b) || err != nil && !done {
+			t.Fatalf("%d bytes of %d, %v %v", given, len(b), done, err)
+		}
+	})
+}
+
+// FuzzContains: a text is found wherever the reader cuts the stream.
+func FuzzContains(f *testing.F) {
+	f.Add([]byte("abc"+laminarMember+"def"), uint8(3))
+	f.Add([]byte(laminarMember[:5]+laminarMember), uint8(1))
+	f.Add([]byte{}, uint8(0))
+	f.Fuzz(func(t *testing.T, b []byte, size uint8) {
+		found, err := contains(pieces{bytes.NewReader(b), int(size) + 1}, laminarMember)
+		if err != nil || found != bytes.Contains(b, []byte(laminarMember)) {
+			t.Errorf("%v, %v", found, err)
+		}
+	})
+}
+
+// pieces reads little at a time.
+type pieces struct {
+	io.Reader
+	size int
+}
+
+func (p pieces) Read(b []byte) (int, error) { return p.Reader.Read(b[:min(len(b), p.size)]) }
