@@ -232,7 +232,7 @@ func (m *message) be16(typ, v uint16) { binary.BigEndian.PutUint16(m.attr(typ, 2
 
 var wholeEvent = eventBytes(EventSubflowClosed, func(m *message) {
 	m.u32(evToken, 0x1234)
-	m.u16(2, unix.AF_INET)
+	m.u16(evFamily, unix.AF_INET)
 	m.u8(evLocalID, 1)
 	m.u8(evRemoteID, 2)
 	copy(m.attr(evLocal4, 4), []byte{10, 0, 0, 1})
@@ -258,7 +258,7 @@ func TestDecodeEvent(t *testing.T) {
 		text string
 	}{
 		{"whole", wholeEvent, Event{
-			Type: EventSubflowClosed, Token: 0x1234, LocalID: 1, RemoteID: 2,
+			Type: EventSubflowClosed, Token: 0x1234, Family: unix.AF_INET, LocalID: 1, RemoteID: 2,
 			Local: netip.MustParseAddrPort("10.0.0.1:1000"), Remote: netip.MustParseAddrPort("10.0.0.2:2000"),
 			Backup: true, ServerSide: true, Flags: EventDenyJoinID0 | EventServerSide, IfIndex: 9, Errno: unix.ECONNRESET,
 			Reset: true, ResetReason: 6, ResetFlags: 1, Timeout: 5 * time.Millisecond,

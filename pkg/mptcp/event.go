@@ -77,8 +77,10 @@ const (
 // Event is one message of the path manager. Which fields are set depends on the type; IPv4 addresses on IPv6
 // sockets are unmapped.
 type Event struct {
-	Type              EventType
-	Token             uint32
+	Type  EventType
+	Token uint32
+	// Family is the socket's: unix.AF_INET or AF_INET6, 0 where the kernel does not tell.
+	Family            uint8
 	Local, Remote     netip.AddrPort
 	LocalID, RemoteID uint8
 	Backup            bool
@@ -135,6 +137,7 @@ func (e Event) String() string {
 // Attributes of an event (enum mptcp_event_attr).
 const (
 	evToken       = 1
+	evFamily      = 2
 	evLocalID     = 3
 	evRemoteID    = 4
 	evLocal4      = 5
@@ -202,6 +205,8 @@ func (e *Event) attribute(typ uint16, v []byte) {
 	switch typ {
 	case evToken:
 		e.Token = u32At(v, 0)
+	case evFamily:
+		e.Family = uint8(u16At(v, 0))
 	case evLocalID:
 		e.LocalID = u8At(v, 0)
 	case evRemoteID:

@@ -9,11 +9,10 @@ import (
 	"net/netip"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/subflowd/subflowd/pkg/mptcp"
 )
-
-// denyJoinID0 is MPTCP_PM_EV_FLAG_DENY_JOIN_ID0 (include/uapi/linux/mptcp.h).
-const denyJoinID0 = 1 << 0
 
 // watch prints every event until the program is ended.
 func watch(c *mptcp.Client, out io.Writer) error {
@@ -36,25 +35,47 @@ func watch(c *mptcp.Client, out io.Writer) error {
 	}
 }
 
-// line is one event: "type:1,token:7,family:2,...".
+// line is one event: "type:1,token:7,family:2,...". The kernel's program writes what it finds in the order in which the
+// kernel has put it (net/mptcp/pm_netlink.c), only server_side stands last since Linux 6.18.
 func line(e mptcp.Event) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "type:%d,token:%d", e.Type, e.Token)
-	family := 2
-	if e.Local.Addr().Is6() || e.Remote.Addr().Is6() {
-		family = 10
+	fmt.Fprintf(&b, "type:%d", e.Type)
+	switch e.Type {
+	case mptcp.EventListenerCreated, mptcp.EventListenerClosed: // of no connection
+		fmt.Fprintf(&b, ",family:%d,sport:%d", e.Family, e.Local.Port())
+		address(&b, "s", e, e.Local)
+		return b.String()
 	}
-	fmt.Fprintf(&b, ",family:%d,loc_id:%d,rem_id:%d", family, e.LocalID, e.RemoteID)
-	side(&b, "s", e.Local)
-	side(&b, "d", e.Remote)
-	if e.Backup {
-		b.WriteString(",backup:1")
+	fmt.Fprintf(&b, ",token:%d", e.Token)
+	if e.Flags&mptcp.EventDenyJoinID0 != 0 {
+		b.WriteString(",deny_join_id0:1")
+	}
+	switch e.Type {
+	case mptcp.EventClosed:
+	case mptcp.EventRemoved:
+		fmt.Fprintf(&b, ",rem_id:%d", e.RemoteID)
+	case mptcp.EventAnnounced:
+		fmt.Fprintf(&b, ",rem_id:%d", e.RemoteID)
+		if e.Remote.Port() != 0 {
+			fmt.Fprintf(&b, ",dport:%d", e.Remote.Port())
+		}
+		address(&b, "d", e, e.Remote)
+	default:
+		fmt.Fprintf(&b, ",family:%d", e.Family)
+		address(&b, "s", e, e.Local)
+		address(&b, "d", e, e.Remote)
+		fmt.Fprintf(&b, ",sport:%d,dport:%d,loc_id:%d,rem_id:%d", e.Local.Port(), e.Remote.Port(), e.LocalID, e.RemoteID)
+	}
+	switch e.Type {
+	case mptcp.EventSubflowEstablished, mptcp.EventSubflowClosed, mptcp.EventSubflowPriority:
+		backup := 0
+		if e.Backup {
+			backup = 1
+		}
+		fmt.Fprintf(&b, ",backup:%d", backup)
 	}
 	if e.Errno != 0 {
 		fmt.Fprintf(&b, ",error:%d", uint8(e.Errno))
-	}
-	if e.Flags&denyJoinID0 != 0 {
-		b.WriteString(",deny_join_id0:1")
 	}
 	if e.ServerSide {
 		b.WriteString(",server_side:1")
@@ -62,18 +83,18 @@ func line(e mptcp.Event) string {
 	return b.String()
 }
 
-// side writes ",saddr4:10.0.0.1,sport:5001", or with d the other end.
-func side(b *strings.Builder, letter string, a netip.AddrPort) {
-	if a.Addr().IsValid() {
-		version := 4
-		if a.Addr().Is6() {
-			version = 6
-		}
-		fmt.Fprintf(b, ",%saddr%d:%s", letter, version, a.Addr())
+// address writes ",saddr4:10.0.0.1", or with d the other end. On an IPv6 socket an IPv4 address is a mapped one.
+func address(b *strings.Builder, letter string, e mptcp.Event, end netip.AddrPort) {
+	a := end.Addr()
+	version := 4
+	switch {
+	case !a.IsValid():
+		return
+	case a.Is6() || e.Family == unix.AF_INET6:
+		version = 6
+		a = netip.AddrFrom16(a.As16())
 	}
-	if a.Port() != 0 {
-		fmt.Fprintf(b, ",%sport:%d", letter, a.Port())
-	}
+	fmt.Fprintf(b, ",%saddr%d:%s", letter, version, a)
 }
 
 // listen keeps a listener open until the program is ended, and takes connections if asked to.

@@ -1,16 +1,13 @@
 package main
 
 import (
-	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
-	"github.com/subflowd/subflowd/pkg/mptcp"
 	"github.com/subflowd/subflowd/test/lab"
 )
 
@@ -111,7 +108,14 @@ func TestRefusals(t *testing.T) {
 		{"add 10.0.1", "add [flags"},
 		{"add 10.0.1.2 flags sideways", "unknown flag sideways"},
 		{"del 0", "needs an address"},
-		{"dsf token 1", "only the path manager of the kernel"},
+		{"ann 10.0.0.1 id 1 token 5", "ann: only the path manager of the kernel is spoken to"},
+		{"rem id 1 token 5", "rem: only the path manager of the kernel is spoken to"},
+		{"csf lip 10.0.0.1 lid 1 rip 10.0.0.2 rport 5 token 5", "csf: only the path manager of the kernel is spoken to"},
+		{"dsf lip 10.0.0.1 lport 1 rip 10.0.0.2 rport 5 token 5", "dsf: only the path manager of the kernel is spoken to"},
+		{"set 10.0.1.1 flags backup token 5", "token 5: only the path manager of the kernel is spoken to"},
+		{"dump token 5", "dump token: only the path manager of the kernel is spoken to"},
+		{"listen 10.0.0.99 5001", "cannot assign requested address"},
+		{"accept 10.0.0.99", "listen|accept ADDRESS PORT"},
 		{"", "limits [ACCEPTED SUBFLOWS]"},
 	} {
 		_, err := h.Try(exe, strings.Fields(c.args)...)
@@ -119,46 +123,4 @@ func TestRefusals(t *testing.T) {
 			t.Errorf("%s: %v, wanted %q", c.args, err, c.want)
 		}
 	}
-}
-
-func TestEventLine(t *testing.T) {
-	got := line(mptcp.Event{
-		Type: mptcp.EventSubflowEstablished, Token: 7, LocalID: 2, Backup: true, ServerSide: true,
-		Local: netip.MustParseAddrPort("10.0.0.1:80"), Remote: netip.MustParseAddrPort("10.0.0.2:4000"),
-	})
-	want := "type:10,token:7,family:2,loc_id:2,rem_id:0,saddr4:10.0.0.1,sport:80,daddr4:10.0.0.2,dport:4000,backup:1,server_side:1"
-	if got != want {
-		t.Errorf("got  %s\nwant %s", got, want)
-	}
-}
-
-// TestKernelSelftest runs the kernel's own judge where KSELFTEST_DIR names tools/testing/selftests/net/mptcp of a
-// kernel's source.
-func TestKernelSelftest(t *testing.T) {
-	source := os.Getenv("KSELFTEST_DIR")
-	if source == "" {
-		t.Log("KSELFTEST_DIR is not set: pm_netlink.sh of the kernel's selftests was not run")
-		return
-	}
-	l := lab.New(t)
-	h := l.Host("host")
-	dir := filepath.Join(l.TempDir(), "net")
-	for from, to := range map[string]string{
-		source: "mptcp", source + "/../lib.sh": "lib.sh", source + "/../net_helper.sh": "net_helper.sh", source + "/../lib": "lib",
-	} {
-		if _, err := os.Stat(from); err != nil {
-			continue // older kernels have no library beside it
-		}
-		h.Run("mkdir", "-p", dir)
-		h.Run("cp", "-r", from, filepath.Join(dir, to))
-	}
-	work := filepath.Join(dir, "mptcp")
-	program(t, work)
-	cmd := h.Command("bash", "./pm_netlink.sh")
-	cmd.Dir = work
-	p := h.StartCommand(cmd)
-	if code := p.Wait(5 * time.Minute); code != 0 {
-		t.Fatalf("pm_netlink.sh: exit status %d:\n%s", code, p.Log())
-	}
-	t.Log(p.Log())
 }
