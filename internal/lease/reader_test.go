@@ -10,8 +10,12 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/goleak"
+
 	"github.com/subflowd/subflowd/internal/netstate"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // host is a reader in a directory of its own, with eth0 (ifindex 2, 10.1.1.50)
 // and eth1 (ifindex 3, the address of the test).

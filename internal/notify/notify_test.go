@@ -8,7 +8,11 @@ import (
 	"strconv"
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestMessages(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "notify")

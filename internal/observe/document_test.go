@@ -10,12 +10,15 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
 
 	"github.com/subflowd/subflowd/internal/kernel"
 	"github.com/subflowd/subflowd/internal/netstate"
 	"github.com/subflowd/subflowd/pkg/mptcp"
 	"github.com/subflowd/subflowd/pkg/status"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 var update = flag.Bool("update", false, "write the documents that are found to testdata")
 

@@ -3,7 +3,11 @@ package lab
 import (
 	"testing"
 	"time"
+
+	"go.uber.org/goleak"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 func TestTwoSubnets(t *testing.T) {
 	t.Parallel()

@@ -8,8 +8,12 @@ import (
 	"strings"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"github.com/subflowd/subflowd/test/lab"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // program builds the program where every host can run it, or takes it from SUBFLOW_BIN, as lab.Bin does.
 func program(t *testing.T, dir string) string {

@@ -5,9 +5,13 @@ import (
 	"strings"
 	"testing"
 
+	"go.uber.org/goleak"
+
 	"github.com/subflowd/subflowd/internal/check"
 	"github.com/subflowd/subflowd/test/lab"
 )
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // TestParseNFT has what other versions of nft print; the table of situations has
 // the one that is installed.
