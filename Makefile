@@ -52,6 +52,7 @@ GO_TEST   := $(GO) test -count=1 -p 2 -parallel 4
 TEST_ARGS ?=
 KERNEL_ARGS ?=
 RUN_ARGS  ?=
+FUZZTIME  ?= 30s
 SCRIPTS   = .ci/run $(shell find . -name '*.sh' -not -path './.git/*')
 
 .PHONY: help
@@ -94,6 +95,13 @@ test-capable: deps ## the integration tests with the daemon as an ordinary user 
 .PHONY: race
 race: deps ## the race detector under the tests and under the daemon that they start (by sudo; it takes gcc)
 	CGO_ENABLED=1 SUBFLOW_RACE=1 $(GO) test -race -count=1 -p 2 -parallel 4 -timeout 60m $(TEST_ARGS) ./internal/... ./pkg/... ./cmd/... ./test/lab ./test/pm_nl_ctl ./test/integration ./test/chaos
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME each, with what the repository keeps and what earlier runs have found
+	grep -roE --include='*_test.go' '^func Fuzz[A-Za-z0-9]+' internal pkg cmd test | sed -E 's|^(.*)/[^/]+:func |\1 |' | sort | while read -r dir name; do \
+		echo "$$name of $$dir"; \
+		$(AS_USER) $(GO) test -run '^$$' -fuzz "^$$name\$$" -fuzztime '$(FUZZTIME)' $(TEST_ARGS) "./$$dir" </dev/null; \
+	done
 
 .PHONY: soak
 soak: deps ## chaos by the hundred seeds, kills at every request, fights, flaps and storms: docs/CHAOS.md; a release's packages; and test-kernel
