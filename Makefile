@@ -92,9 +92,14 @@ endif
 test-capable: deps ## the integration tests with the daemon as an ordinary user with CAP_NET_ADMIN alone (by sudo)
 	SUBFLOW_USER=nobody $(GO_TEST) -timeout 15m $(TEST_ARGS) ./test/integration
 
+# Left out: test/system, whose packages hold static programs without the detector; its TestEnable alone starts a subflowctl
+# with it, which takes a second to end (atexit_sleep_ms), just as long as `enable --now` watches a service. test/kinds and
+# test/bench have build tags: the one wants a kernel with every kind of link, the other measures what the detector slows down.
 .PHONY: race
 race: deps ## the race detector under the tests and under the daemon that they start (by sudo; it takes gcc)
-	CGO_ENABLED=1 SUBFLOW_RACE=1 $(GO) test -race -count=1 -p 2 -parallel 4 -timeout 60m $(TEST_ARGS) ./internal/... ./pkg/... ./cmd/... ./test/lab ./test/pm_nl_ctl ./test/integration ./test/chaos
+	CGO_ENABLED=1 SUBFLOW_RACE=1 $(GO) test -race -count=1 -p 2 -parallel 4 -timeout 60m $(TEST_ARGS) \
+		./internal/... ./pkg/... ./cmd/... ./docs/... \
+		./test/docs ./test/lab ./test/pm_nl_ctl ./test/integration ./test/chaos ./test/managers ./test/run ./test/top ./test/vm
 
 .PHONY: fuzz
 fuzz: ## every fuzz target for FUZZTIME each, with what the repository keeps and what earlier runs have found
