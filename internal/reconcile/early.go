@@ -57,10 +57,16 @@ func (l *Loop) calm() bool {
 // opposed tells whether somebody took such a thing away before, or a peer is
 // still being told that the address went.
 func (l *Loop) opposed(r *round, changes []netstate.Change) bool {
+	var last object
 	for i := range changes {
-		if s, ok := l.held[objectOf(changes[i])]; ok && s.wish != 0 {
+		o := objectOf(changes[i])
+		if o == last { // the rules of an address are one
+			continue
+		}
+		if s, ok := l.held[o]; ok && s.wish != 0 {
 			return true
 		}
+		last = o
 	}
 	return l.farewells.holds(changes[len(changes)-1], r.Started)
 }

@@ -1,6 +1,7 @@
 package mptcp
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -38,7 +39,7 @@ const (
 )
 
 // request makes a request to the path manager.
-func (c *Client) request(cmd uint8, flags int, attrs ...*nl.RtAttr) *nl.NetlinkRequest {
+func (c *Client) request(cmd uint8, flags int, attrs ...nl.NetlinkRequestData) *nl.NetlinkRequest {
 	r := nl.NewNetlinkRequest(int(c.family.id), flags)
 	r.AddData(fixed{cmd, pmVersion, 0, 0}) // struct genlmsghdr
 	for _, a := range attrs {
@@ -57,23 +58,49 @@ func (f fixed) Len() int { return len(f) }
 // Serialize is part of nl.NetlinkRequestData.
 func (f fixed) Serialize() []byte { return f }
 
-// addressNest is the nest that names an endpoint.
-type addressNest struct{ *nl.RtAttr }
+// addressNest is the nest that names an endpoint, as it is sent: the library's attributes are objects of their own, and
+// every new path waits for the request.
+type addressNest struct{ b []byte }
 
-func newNest() addressNest { return addressNest{nl.NewRtAttr(attrAddr|unix.NLA_F_NESTED, nil)} }
-
-func (n addressNest) address(a netip.Addr) {
-	typ, family := addr6Attr, uint16(unix.AF_INET6)
-	if a.Is4() {
-		typ, family = addr4Attr, unix.AF_INET
-	}
-	n.u16(addrFamily, family)
-	n.AddRtAttr(typ, a.AsSlice())
+func newNest() *addressNest {
+	n := &addressNest{b: make([]byte, unix.SizeofNlAttr, 64)}
+	binary.NativeEndian.PutUint16(n.b[2:], attrAddr|unix.NLA_F_NESTED)
+	return n
 }
 
-func (n addressNest) u8(typ int, v uint8)   { n.AddRtAttr(typ, nl.Uint8Attr(v)) }
-func (n addressNest) u16(typ int, v uint16) { n.AddRtAttr(typ, nl.Uint16Attr(v)) }
-func (n addressNest) u32(typ int, v uint32) { n.AddRtAttr(typ, nl.Uint32Attr(v)) }
+// Len is part of nl.NetlinkRequestData.
+func (n *addressNest) Len() int { return len(n.b) }
+
+// Serialize is part of nl.NetlinkRequestData.
+func (n *addressNest) Serialize() []byte {
+	binary.NativeEndian.PutUint16(n.b, uint16(len(n.b)))
+	return n.b
+}
+
+// attr appends an attribute and returns the room for its value.
+func (n *addressNest) attr(typ uint16, size int) []byte {
+	at := len(n.b)
+	n.b = append(n.b, make([]byte, unix.SizeofNlAttr+align4(size))...)
+	binary.NativeEndian.PutUint16(n.b[at:], uint16(unix.SizeofNlAttr+size))
+	binary.NativeEndian.PutUint16(n.b[at+2:], typ)
+	return n.b[at+unix.SizeofNlAttr:][:size]
+}
+
+func (n *addressNest) address(a netip.Addr) {
+	if a.Is4() {
+		n.u16(addrFamily, unix.AF_INET)
+		v := a.As4()
+		copy(n.attr(addr4Attr, len(v)), v[:])
+		return
+	}
+	n.u16(addrFamily, unix.AF_INET6)
+	v := a.As16()
+	copy(n.attr(addr6Attr, len(v)), v[:])
+}
+
+func (n *addressNest) u8(typ uint16, v uint8)   { n.attr(typ, 1)[0] = v }
+func (n *addressNest) u16(typ uint16, v uint16) { binary.NativeEndian.PutUint16(n.attr(typ, 2), v) }
+func (n *addressNest) u32(typ uint16, v uint32) { binary.NativeEndian.PutUint32(n.attr(typ, 4), v) }
 
 // Endpoints lists the endpoints in the order of their ids. It needs no privilege on current kernels.
 func (c *Client) Endpoints() ([]Endpoint, error) {
@@ -100,7 +127,7 @@ func (c *Client) Endpoint(id uint8) (Endpoint, error) {
 	var e Endpoint
 	nest := newNest()
 	nest.u8(addrID, id)
-	err := c.genl.run(c.request(cmdGetAddr, unix.NLM_F_ACK, nest.RtAttr), func(b []byte) (err error) {
+	err := c.genl.run(c.request(cmdGetAddr, unix.NLM_F_ACK, nest), func(b []byte) (err error) {
 		e, err = decodeEndpoint(b)
 		return err
 	})
@@ -145,7 +172,7 @@ func (c *Client) addEndpoint(e Endpoint) error {
 	if e.IfIndex != 0 {
 		nest.u32(addrIfIndex, uint32(e.IfIndex))
 	}
-	return c.genl.run(c.request(cmdAddAddr, unix.NLM_F_ACK, nest.RtAttr), nil)
+	return c.genl.run(c.request(cmdAddAddr, unix.NLM_F_ACK, nest), nil)
 }
 
 // whyNotAdded tells apart the three causes that kernels such as 6.1 report alike. An address that an implicit
@@ -185,7 +212,7 @@ func (c *Client) DeleteEndpoint(e Endpoint) error {
 	defer c.genl.Unlock()
 	nest := newNest()
 	nest.u8(addrID, e.ID)
-	if err := c.genl.run(c.request(cmdDelAddr, unix.NLM_F_ACK, nest.RtAttr), nil); err != nil {
+	if err := c.genl.run(c.request(cmdDelAddr, unix.NLM_F_ACK, nest), nil); err != nil {
 		return fail(opDelete, "endpoint "+e.String(), err)
 	}
 	return nil
@@ -205,7 +232,7 @@ func (c *Client) CloseInitialSubflows(a netip.Addr) error {
 	nest := newNest()
 	nest.address(a)
 	nest.u8(addrID, 0)
-	if err := c.genl.run(c.request(cmdDelAddr, unix.NLM_F_ACK, nest.RtAttr), nil); err != nil {
+	if err := c.genl.run(c.request(cmdDelAddr, unix.NLM_F_ACK, nest), nil); err != nil {
 		return fail("close", object, err)
 	}
 	return nil
@@ -244,7 +271,7 @@ func (c *Client) SetFlags(e Endpoint, flags Flags) error {
 		nest.u8(addrID, e.ID)
 	}
 	nest.u32(addrFlags, uint32(flags))
-	if err := c.genl.run(c.request(cmdSetFlags, unix.NLM_F_ACK, nest.RtAttr), nil); err != nil {
+	if err := c.genl.run(c.request(cmdSetFlags, unix.NLM_F_ACK, nest), nil); err != nil {
 		return fail(opFlags, "endpoint "+e.String(), err)
 	}
 	return nil

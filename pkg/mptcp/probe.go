@@ -161,7 +161,7 @@ func (c *Client) probeSetFlagsByID() (Support, error) {
 	defer c.genl.Unlock()
 	nest := newNest()
 	nest.u32(addrFlags, 0)
-	r, err := refusal(c.genl.run(c.request(cmdSetFlags, unix.NLM_F_ACK, nest.RtAttr), nil))
+	r, err := refusal(c.genl.run(c.request(cmdSetFlags, unix.NLM_F_ACK, nest), nil))
 	if err != nil {
 		return Unknown, err
 	}
