@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -288,9 +289,12 @@ func TestStateDirectory(t *testing.T) {
 		refused(t, "no state directory", lab.Result{Code: d.Wait(time.Second), Stderr: d.Log()}, 1, file)
 		return
 	}
-	if !strings.Contains(d.Log(), file) {
-		t.Errorf("no word about the state directory:\n%s", d.Log())
-	}
+	lab.Eventually(t, soon, "a word about the state directory", func() error {
+		if !strings.Contains(d.Log(), file) {
+			return errors.New("none")
+		}
+		return nil
+	})
 	noTrace(t, "daemon", d.Log())
 	d.Stop()
 }

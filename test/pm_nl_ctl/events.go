@@ -116,5 +116,10 @@ func listen(args []string, accept bool) error {
 		}
 		defer c.Close()
 	}
-	select {}
+	// An empty select would be a deadlock to the runtime, as no other goroutine waits for anything.
+	for {
+		if _, err := unix.Poll(nil, -1); err != nil && !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
 }
