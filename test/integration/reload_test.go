@@ -457,15 +457,10 @@ func TestReloadNeedsPermission(t *testing.T) {
 	d := n.Client.Daemon()
 	reach(n, n.A, n.B)
 	d.WaitSocket()
+	// Written by this process it would be busy while another test starts a program.
 	bin := filepath.Join(n.TempDir(), "subflowctl")
-	b, err := os.ReadFile(lab.Bin(t, "subflowctl"))
-	if err == nil {
-		err = os.WriteFile(bin, b, 0o755)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, err = n.Client.Try("setpriv", "--reuid=65533", "--regid=65533", "--clear-groups", bin, "--socket", d.Socket, "reload")
+	n.Client.Run("cp", lab.Bin(t, "subflowctl"), bin)
+	_, err := n.Client.Try("setpriv", "--reuid=65533", "--regid=65533", "--clear-groups", bin, "--socket", d.Socket, "reload")
 	if err == nil || !strings.Contains(err.Error(), "exit status 4") {
 		t.Errorf("as another user: %v", err)
 	}

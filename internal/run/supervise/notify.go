@@ -71,10 +71,14 @@ const (
 	wait = -1
 )
 
+// none is no descriptor: poll(2) passes over it.
+const none = -1
+
 // unused returns errUnused when no process carries the filter, or nil after the
-// timeout. Other events do not wake it.
-func (l listener) unused(timeout int) error {
-	fds := []unix.PollFd{{Fd: int32(l)}}
+// timeout or once the descriptor stop, if it is not negative, can be read. Other
+// events do not wake it.
+func (l listener) unused(timeout, stop int) error {
+	fds := []unix.PollFd{{Fd: int32(l)}, {Fd: int32(stop), Events: unix.POLLIN}}
 	for {
 		n, err := unix.Poll(fds, timeout)
 		switch {
@@ -82,7 +86,7 @@ func (l listener) unused(timeout int) error {
 			return fmt.Errorf("wait for the end of the program: %w", err)
 		case fds[0].Revents&unix.POLLHUP != 0:
 			return errUnused
-		case err == nil && n == 0:
+		case err == nil && n == 0, fds[1].Revents != 0:
 			return nil
 		}
 		// POLLERR: a stop came before the listener's lock was had.
@@ -100,7 +104,7 @@ func (l listener) receive(n *notification) error {
 			return err
 		}
 		// A stop, a freeze, or wake.
-		if err := l.unused(now); err != nil {
+		if err := l.unused(now, none); err != nil {
 			return err
 		}
 	}

@@ -54,14 +54,25 @@ func (s *Supervisor) Serve(fd int, killable bool) error {
 	s.listener.wakeOnSameCPU()
 	thread, answers, end := make(chan int, 1), make(chan error, 1), make(chan error, 1)
 	go func() { answers <- s.answer(thread) }()
-	go func() { end <- s.listener.unused(wait) }()
-	var err error
+	// Whoever answers may learn of the end, and who only waits for it may not.
+	stop, err := unix.Eventfd(0, unix.EFD_CLOEXEC)
+	if err != nil {
+		stop = none
+	}
+	go func() { end <- s.listener.unused(wait, stop) }()
 	select {
 	case err = <-answers:
+		if stop != none {
+			_, _ = unix.Write(stop, []byte{1, 0, 0, 0, 0, 0, 0, 1}) // any number, in any order of bytes
+			<-end
+		}
 	case err = <-end:
 		if errors.Is(err, errUnused) {
 			err = wake(<-thread, answers)
 		}
+	}
+	if stop != none {
+		unix.Close(stop)
 	}
 	if errors.Is(err, errUnused) {
 		return nil
@@ -122,7 +133,7 @@ func (s *Supervisor) next() error {
 	case gone(err):
 		// Since 6.11 the kernel says the same when no process is left. Whoever
 		// waits for the control group to be empty waits for this process.
-		return s.listener.unused(now)
+		return s.listener.unused(now, none)
 	case err != nil:
 		return fmt.Errorf("receive system call: %w", err)
 	}
