@@ -64,7 +64,9 @@ func (s *Supervisor) Serve(fd int, killable bool) error {
 	case err = <-answers:
 		if stop != none {
 			_, _ = unix.Write(stop, []byte{1, 0, 0, 0, 0, 0, 0, 1}) // any number, in any order of bytes
-			<-end
+			if told := <-end; err == nil {
+				err = told
+			}
 		}
 	case err = <-end:
 		if errors.Is(err, errUnused) {
